@@ -1,0 +1,53 @@
+package hns
+
+import (
+	"context"
+	"fmt"
+)
+
+// Host returns the network of this host. On a host without one, each of its
+// methods fails with an error that wraps [ErrNotSupported].
+func Host() Network { return absent{} }
+
+// absent is the network of a host that has none.
+type absent struct{}
+
+func (absent) err(doing string) error {
+	return fmt.Errorf("hns: %s: networks are not there yet: %w", doing, ErrNotSupported)
+}
+
+func (a absent) CreateNamespace(context.Context) (*HostComputeNamespace, error) {
+	return nil, a.err("creating a namespace")
+}
+
+func (a absent) Namespace(_ context.Context, id string) (*HostComputeNamespace, error) {
+	return nil, a.err("looking up namespace " + id)
+}
+
+func (a absent) RemoveNamespace(_ context.Context, id string) error {
+	return a.err("removing namespace " + id)
+}
+
+func (a absent) CreateEndpoint(_ context.Context, e *HNSEndpoint) (*HNSEndpoint, error) {
+	return nil, a.err("creating endpoint " + e.Id)
+}
+
+func (a absent) Endpoint(_ context.Context, idOrName string) (*HNSEndpoint, error) {
+	return nil, a.err("looking up endpoint " + idOrName)
+}
+
+func (a absent) Endpoints(context.Context) ([]*HNSEndpoint, error) {
+	return nil, a.err("listing endpoints")
+}
+
+func (a absent) RemoveEndpoint(_ context.Context, id string) error {
+	return a.err("removing endpoint " + id)
+}
+
+func (a absent) AddToNamespace(_ context.Context, namespaceID, endpointID string) error {
+	return a.err("adding endpoint " + endpointID + " to namespace " + namespaceID)
+}
+
+func (a absent) RemoveFromNamespace(_ context.Context, namespaceID, endpointID string) error {
+	return a.err("removing endpoint " + endpointID + " from namespace " + namespaceID)
+}
