@@ -1,0 +1,34 @@
+#!/bin/sh
+# Runs every test: those that boot no VM with the race detector, then those
+# that boot VMs. Prints what the test runner says of each package, the output
+# of what failed, and fails on a skip that .ci/skips does not list.
+set -u
+cd "$(dirname "$0")/.."
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT INT TERM
+
+run() {
+	# The whole output goes to the log; packages and failures to the screen.
+	{ go test -v "$@" 2>&1; echo "exit $?"; } | tee -a "$log" |
+		awk '/^exit [0-9]+$/ {code = $2; next}
+			/^=== RUN|^=== PAUSE|^=== CONT|^=== NAME/ {next}
+			/^ *--- (PASS|SKIP)/ {held = ""; next}
+			/^(ok|\?|FAIL|panic:|PASS$)/ || /^ *--- FAIL/ {printf "%s", held; held = ""; if ($0 != "PASS") print; fflush(); next}
+			{held = held $0 "\n"; if (length(held) > 20000) held = substr(held, length(held) - 10000)}
+			END {exit code}'
+}
+
+all=$(go list ./...)
+failed=0
+run -race -timeout 20m $(echo "$all" | grep -v '/byre/test') || failed=1
+run -p 1 -timeout 40m $(echo "$all" | grep '/byre/test') || failed=1
+
+skipped=$(sed -n 's/^ *--- SKIP: \([^ ]*\) .*/\1/p' "$log" | sort -u)
+for t in $skipped; do
+	if ! grep -q "^$t[[:space:]]" .ci/skips; then
+		echo "FAIL: $t was skipped and .ci/skips does not say why"
+		failed=1
+	fi
+done
+echo "tests: $(grep -c '^ *--- PASS' "$log") passed, $(grep -c '^ *--- FAIL' "$log") failed, $(echo "$skipped" | grep -c .) skipped"
+exit $failed
