@@ -17,6 +17,7 @@ type index struct {
 	k     *kernel
 	names []string // of the modules, sorted
 	core  []string // in insertion order
+	warm  []string // in insertion order, after core
 	soft  map[string][]string
 }
 
@@ -37,6 +38,13 @@ func newIndex(k *kernel) *index {
 			ix.core = ix.insert(ix.core, w.name, nil)
 		}
 	}
+	order := slices.Clone(ix.core)
+	for _, w := range k.table {
+		if w.warm {
+			order = ix.insert(order, w.name, nil)
+		}
+	}
+	ix.warm = order[len(ix.core):]
 	return ix
 }
 
@@ -98,6 +106,9 @@ func (ix *index) encode() []byte {
 	}
 	for _, name := range ix.core {
 		fmt.Fprintf(&b, "core %s\n", name)
+	}
+	for _, name := range ix.warm {
+		fmt.Fprintf(&b, "warm %s\n", name)
 	}
 	for _, a := range ix.aliases() {
 		fmt.Fprintf(&b, "alias %s %s\n", a[0], a[1])

@@ -82,7 +82,7 @@ func guestTree(k *kernel, ix *index, p programs) tree {
 		fileNode("bin/runc", 0o755, p.runtime),
 		linkNode("init", "/bin/gcs"),
 		linkNode("bin/vsockexec", "/bin/gcs"),
-		linkNode("sbin/modprobe", "/bin/gcs"),
+		linkNode("bin/modprobe", "/bin/gcs"),
 	)
 	return newTree(append(nodes, moduleNodes(k, ix)...)...)
 }
