@@ -1,6 +1,9 @@
 package hcsschema
 
-import "time"
+import (
+	"encoding/json"
+	"time"
+)
 
 // ProcessParameters starts a process in a utility VM or in a Windows
 // container. A Windows guest reads CommandLine; a Linux guest reads
@@ -22,6 +25,20 @@ type ProcessParameters struct {
 	ConsoleSize      []int32 `json:"ConsoleSize,omitempty"`
 	UseExistingLogin bool    `json:"UseExistingLogin,omitempty"`
 	UseLegacyConsole bool    `json:"UseLegacyConsole,omitempty"`
+}
+
+// LinuxProcessParameters starts a process in a Linux guest. In a container
+// OciProcess is the process to add, and its absence starts the container's
+// init; only the three Create*Pipe members count beside it.
+type LinuxProcessParameters struct {
+	ProcessParameters
+	// CreateInUtilityVm starts the process beside the container, in the
+	// utility VM itself.
+	CreateInUtilityVm bool `json:"CreateInUtilityVm,omitempty"`
+	// OciSpecification is not sent by byre.
+	OciSpecification json.RawMessage `json:"OciSpecification,omitempty"`
+	// OciProcess is the process member of an OCI runtime specification.
+	OciProcess json.RawMessage `json:"OciProcess,omitempty"`
 }
 
 // Values of [ProcessModifyRequest] Operation, and of [CloseHandle] Handle.
