@@ -1,0 +1,52 @@
+package uvm
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/byrevm/byre/hcsschema"
+)
+
+// An attachment is a resource that host and guest have, with what is left to
+// do to get rid of it: the guest's half, then the host's. It is guarded by
+// the key of its refs.
+type attachment struct {
+	path     string // resource path
+	settings any    // of the host's Remove
+	guest    *hcsschema.GuestRequest
+	letGo    bool // the guest's half is done, only the host has it
+}
+
+// detach removes a. If it fails, call it again: it goes on with the half that
+// failed.
+func (vm *UtilityVM) detach(ctx context.Context, a *attachment) error {
+	req := &hcsschema.ModifySettingRequest{RequestType: hcsschema.Remove, ResourcePath: a.path, Settings: a.settings}
+	if a.guest != nil && !a.letGo {
+		req.GuestRequest = a.guest
+	}
+	err := vm.modify(ctx, req)
+	var half *halfDone
+	if errors.As(err, &half) && half.guest {
+		a.letGo = true
+	}
+	return err
+}
+
+// A release gives back one use of something, once.
+type release struct {
+	mu   sync.Mutex
+	done bool
+}
+
+// do calls f unless it has succeeded before.
+func (r *release) do(f func() error) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.done {
+		return nil
+	}
+	err := f()
+	r.done = err == nil
+	return err
+}

@@ -1,0 +1,59 @@
+package uvm
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/byrevm/byre/hcsschema"
+)
+
+// CombineLayersLCOW makes one file system of layers at rootfsPath. All paths
+// are the guest's; the first of layerPaths is the top-most. What is written
+// goes to scratchPath; if it is empty the file system is read-only.
+func (vm *UtilityVM) CombineLayersLCOW(ctx context.Context, layerPaths []string, scratchPath, rootfsPath string) error {
+	if vm.os != "linux" {
+		return errNotSupported
+	}
+	layers := make([]hcsschema.Layer, len(layerPaths))
+	for i, p := range layerPaths {
+		layers[i].Path = p
+	}
+	return vm.combine(ctx, hcsschema.Add, hcsschema.CombinedLayers{
+		ContainerRootPath: rootfsPath,
+		Layers:            layers,
+		ScratchPath:       scratchPath,
+	})
+}
+
+// CombineLayersWCOW makes one file system of layers, whose paths are the
+// guest's, at containerRootPath. It is not implemented yet for a Windows
+// guest, and not supported for a Linux one: the error wraps
+// [hcs.ErrNotSupported].
+func (vm *UtilityVM) CombineLayersWCOW(ctx context.Context, layerPaths []hcsschema.Layer, containerRootPath string) error {
+	if vm.os != "windows" {
+		return errNotSupported
+	}
+	return notYet("combining layers of a Windows container")
+}
+
+// RemoveCombinedLayers takes the file system at rootfsPath away again. The
+// layers stay.
+func (vm *UtilityVM) RemoveCombinedLayers(ctx context.Context, rootfsPath string) error {
+	return vm.combine(ctx, hcsschema.Remove, hcsschema.CombinedLayers{ContainerRootPath: rootfsPath})
+}
+
+func (vm *UtilityVM) combine(ctx context.Context, t hcsschema.RequestType, c hcsschema.CombinedLayers) error {
+	req := &hcsschema.ModifySettingRequest{GuestRequest: &hcsschema.GuestRequest{
+		RequestType:  t,
+		ResourceType: hcsschema.ResourceCombinedLayers,
+		Settings:     c,
+	}}
+	if err := vm.modify(ctx, req); err != nil {
+		doing := "combining"
+		if t == hcsschema.Remove {
+			doing = "removing combined"
+		}
+		return fmt.Errorf("%s layers at %s: %w", doing, c.ContainerRootPath, err)
+	}
+	return nil
+}
