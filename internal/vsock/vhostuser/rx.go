@@ -1,0 +1,309 @@
+//go:build linux
+
+package vhostuser
+
+import (
+	"runtime/debug"
+	"slices"
+)
+
+// maxResets bounds the resets that wait for the guest; further ones are lost, to
+// the harm of that guest only.
+const maxResets = 1024
+
+// maxBatch is how many payload bytes one connection may send before others that
+// wait get a turn.
+const maxBatch = 64 << 10
+
+// An outbox is the way to the guest: the ring of buffers that the guest posts
+// for packets from the host (virtqueue 0). Control packets go first; each
+// connection is in the list at most once and makes its packets when there is
+// room, so the list needs no other bound. Data goes straight from the writer's
+// buffer to the guest's; writers that find no room queue up.
+type outbox struct {
+	ring
+	d *Device
+
+	// Guarded by ring.mu.
+	resets  []header
+	control []*Conn
+	writers []*Conn
+}
+
+// waitFor is why a write stopped short.
+type waitFor int
+
+const (
+	waitNothing waitFor = iota // all is sent, or another piece can go at once
+	waitCredit                 // the guest's reader must take something
+	waitTurn                   // room in the ring, and its turn
+	waitNever                  // the connection cannot be written
+)
+
+// leave ends a method that touched guest memory: it is deferred with the
+// goroutine's former fault setting, and unlocks.
+func (x *outbox) leave(old bool) {
+	debug.SetPanicOnFault(old)
+	v := recover()
+	if v != nil {
+		x.fail()
+	}
+	x.mu.Unlock()
+	x.d.fault(v)
+}
+
+// list makes c's pending control packets go with the next flush.
+func (x *outbox) list(c *Conn) {
+	x.mu.Lock()
+	x.enlist(c)
+	x.mu.Unlock()
+}
+
+func (x *outbox) enlist(c *Conn) {
+	if !c.listed {
+		c.listed = true
+		x.control = append(x.control, c)
+	}
+}
+
+// refuse queues a reset that belongs to no connection.
+func (x *outbox) refuse(h header) {
+	x.mu.Lock()
+	if len(x.resets) < maxResets {
+		x.resets = append(x.resets, h)
+	}
+	x.mu.Unlock()
+}
+
+// tell sends c's pending control packets as soon as there is room.
+func (x *outbox) tell(c *Conn) {
+	x.mu.Lock()
+	defer x.leave(debug.SetPanicOnFault(true))
+	x.enlist(c)
+	if x.running {
+		x.flush()
+		x.signal()
+	}
+}
+
+// pump sends what is pending: after a kick, and at the end of a batch of
+// packets from the guest. It also wakes the first writer that waits for room.
+func (x *outbox) pump() (more bool) {
+	x.mu.Lock()
+	defer x.leave(debug.SetPanicOnFault(true))
+	if x.flush() && x.room() {
+		x.wake()
+	}
+	if x.running {
+		x.signal()
+	}
+	return false
+}
+
+// flush sends the control packets; false when some remain.
+func (x *outbox) flush() bool {
+	if !x.running {
+		return false
+	}
+	n := 0
+	for n < len(x.resets) && x.send(&x.resets[n], nil) {
+		n++
+	}
+	x.resets = slices.Delete(x.resets, 0, n)
+	if len(x.resets) > 0 {
+		return false
+	}
+	n = 0
+	for n < len(x.control) && x.flushConn(x.control[n]) {
+		x.control[n].listed = false
+		n++
+	}
+	x.control = slices.Delete(x.control, 0, n)
+	return len(x.control) == 0
+}
+
+// flushConn sends c's control packets; false when some remain. A packet is made
+// only when a buffer for it is there.
+func (x *outbox) flushConn(c *Conn) bool {
+	for c.hasPending() {
+		if !x.take() {
+			return false
+		}
+		h, ok := c.nextPending()
+		if !ok { // reset meanwhile
+			x.untake()
+			return true
+		}
+		x.fill(&h, nil)
+	}
+	return true
+}
+
+// write sends a piece of p for c and returns its length and what the rest must
+// wait for.
+func (x *outbox) write(c *Conn, p []byte) (n int, w waitFor) {
+	x.mu.Lock()
+	defer x.leave(debug.SetPanicOnFault(true))
+	if len(x.writers) > 0 && x.writers[0] != c {
+		x.queue(c)
+		return 0, waitTurn
+	}
+	if c.hasPending() { // its response goes before its data
+		x.enlist(c)
+	}
+	if !x.flush() {
+		x.queue(c)
+		return 0, waitTurn
+	}
+	h, credit, w := c.reserve(min(len(p), maxBatch))
+	if w != waitNothing {
+		x.dequeue(c)
+		if w == waitCredit {
+			x.enlist(c) // it asks for credit
+			x.flush()
+		}
+		x.signal()
+		return 0, w
+	}
+	for n < credit {
+		m, ok := x.sendData(&h, p[n:credit])
+		if !ok {
+			w = waitTurn
+			break
+		}
+		n += m
+	}
+	c.refund(credit - n)
+	x.signal()
+	switch {
+	case w == waitTurn:
+		x.queue(c)
+	case len(x.writers) > 0: // it is the first
+		x.dequeue(c)
+		if n < len(p) && len(x.writers) > 0 {
+			x.queue(c)
+			w = waitTurn
+		}
+	}
+	return n, w
+}
+
+// queue puts c among the writers that wait, if it is not there.
+func (x *outbox) queue(c *Conn) {
+	if slices.Contains(x.writers, c) {
+		return
+	}
+	x.writers = append(x.writers, c)
+	if x.running && len(x.writers) == 1 {
+		x.wantRoom()
+	}
+}
+
+// dequeue takes c from the writers that wait and wakes the next one.
+func (x *outbox) dequeue(c *Conn) {
+	i := slices.Index(x.writers, c)
+	if i < 0 {
+		return
+	}
+	x.writers = slices.Delete(x.writers, i, i+1)
+	if i == 0 {
+		x.wake()
+	}
+}
+
+// quit is dequeue for a writer that gives up.
+func (x *outbox) quit(c *Conn) {
+	x.mu.Lock()
+	x.dequeue(c)
+	x.mu.Unlock()
+}
+
+func (x *outbox) wake() {
+	if len(x.writers) > 0 {
+		x.writers[0].yourTurn()
+	}
+}
+
+// wantRoom asks for a kick when the guest posts buffers; if it has meanwhile,
+// the first writer tries again.
+func (x *outbox) wantRoom() {
+	x.wantKick()
+	if x.room() {
+		x.wake()
+	}
+}
+
+// room reports whether the guest has posted a buffer.
+func (x *outbox) room() bool { return load16(x.avail, 2) != x.next }
+
+// take gets a buffer of the guest into x.chain; when there is none, the guest
+// will kick once it has posted some.
+func (x *outbox) take() bool {
+	if !x.running {
+		return false
+	}
+	ok, err := x.pop()
+	if !ok && err == nil {
+		x.wantKick()
+		ok, err = x.pop()
+	}
+	if err == nil && ok && (x.chain.read.left > 0 || x.chain.write.left < headerLen) {
+		err = errReceiveBuffer
+	}
+	if err != nil {
+		x.fail()
+		x.d.stop(err)
+		return false
+	}
+	if ok {
+		x.needNoKick()
+	}
+	return ok
+}
+
+// untake returns the buffer of take unused: it is the next one again.
+func (x *outbox) untake() { x.next-- }
+
+// fill writes a packet to x.chain, as much of p as fits, and gives it back.
+func (x *outbox) fill(h *header, p []byte) int {
+	n := int(min(uint64(len(p)), x.chain.write.left-headerLen))
+	h.length = uint32(n)
+	var b [headerLen]byte
+	h.encode(&b)
+	x.chain.write.put(b[:])
+	x.chain.write.put(p[:n])
+	x.ring.push(headerLen + n)
+	return n
+}
+
+func (x *outbox) send(h *header, p []byte) bool {
+	if !x.take() {
+		return false
+	}
+	x.fill(h, p)
+	return true
+}
+
+// sendData sends one data packet. A buffer with no room for payload would make
+// the writer spin through the guest's ring, and is refused.
+func (x *outbox) sendData(h *header, p []byte) (int, bool) {
+	if !x.take() {
+		return 0, false
+	}
+	if x.chain.write.left == headerLen {
+		x.fail()
+		x.d.stop(errReceiveBuffer)
+		return 0, false
+	}
+	return x.fill(h, p), true
+}
+
+// drop forgets everything that waits; the guest's driver is gone.
+func (x *outbox) drop() {
+	for _, c := range x.control {
+		c.listed = false
+	}
+	clear(x.control)
+	clear(x.writers)
+	x.resets, x.control, x.writers = x.resets[:0], x.control[:0], x.writers[:0]
+}
