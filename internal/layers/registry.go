@@ -1,0 +1,149 @@
+package layers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+)
+
+// stallTime is how long a registry may send nothing in the middle of a blob.
+const stallTime = time.Minute
+
+// registry reads images of one repository.
+type registry struct {
+	puller *remote.Puller
+	repo   name.Repository
+}
+
+// registry returns the repository that a reference is in.
+func (c *Cache) registry(ref name.Reference) (*registry, error) {
+	puller, err := remote.NewPuller(
+		remote.WithAuthFromKeychain(c.cfg.Keychain),
+		remote.WithTransport(&boundedTransport{remote.DefaultTransport, c.cfg.PlainHTTP}),
+		remote.WithUserAgent("byre"),
+	)
+	if err != nil {
+		return nil, err
+	}
+	return &registry{puller, ref.Context()}, nil
+}
+
+// find returns the image that a reference means for a platform.
+func (r *registry) find(ctx context.Context, ref name.Reference, p v1.Platform) (*imageSource, error) {
+	d, err := r.puller.Get(ctx, ref)
+	if err != nil {
+		return nil, notFound(err)
+	}
+	// What was got is not got again.
+	top := &known{r, d.Digest, d.Manifest}
+	return findImage(ctx, top, d.Descriptor, p)
+}
+
+func (r *registry) manifest(ctx context.Context, d v1.Descriptor) ([]byte, error) {
+	got, err := r.puller.Get(ctx, r.repo.Digest(d.Digest.String()))
+	if err != nil {
+		return nil, notFound(err)
+	}
+	return got.Manifest, nil
+}
+
+func (r *registry) blob(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	l, err := r.puller.Layer(ctx, r.repo.Digest(d.Digest.String()))
+	if err != nil {
+		cancel(nil)
+		return nil, notFound(err)
+	}
+	body, err := l.Compressed()
+	if err != nil {
+		cancel(nil)
+		return nil, notFound(err)
+	}
+	s := &stallReader{ReadCloser: body, ctx: ctx, cancel: cancel}
+	s.timer = time.AfterFunc(stallTime, func() {
+		cancel(fmt.Errorf("registry sent nothing for %s", stallTime))
+	})
+	return s, nil
+}
+
+func (r *registry) remote() bool { return true }
+
+// known is a registry of which one manifest is at hand.
+type known struct {
+	*registry
+	digest v1.Hash
+	raw    []byte
+}
+
+func (k *known) manifest(ctx context.Context, d v1.Descriptor) ([]byte, error) {
+	if d.Digest == k.digest {
+		return k.raw, nil
+	}
+	return k.registry.manifest(ctx, d)
+}
+
+// notFound marks what a registry does not have.
+func notFound(err error) error {
+	var t *transport.Error
+	if errors.As(err, &t) && t.StatusCode == http.StatusNotFound {
+		return fmt.Errorf("%w: %w", ErrNotFound, err)
+	}
+	return err
+}
+
+// A stallReader gives up a body that nothing comes from.
+type stallReader struct {
+	io.ReadCloser
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	timer  *time.Timer
+}
+
+func (s *stallReader) Read(p []byte) (int, error) {
+	n, err := s.ReadCloser.Read(p)
+	if err != nil && err != io.EOF && s.ctx.Err() != nil {
+		err = context.Cause(s.ctx)
+	}
+	s.timer.Reset(stallTime)
+	return n, err
+}
+
+func (s *stallReader) Close() error {
+	s.timer.Stop()
+	s.cancel(nil)
+	return s.ReadCloser.Close()
+}
+
+// boundedTransport speaks plain HTTP only where that was allowed: on loopback
+// addresses and to the hosts of the configuration, whatever redirects say.
+type boundedTransport struct {
+	next  http.RoundTripper
+	plain []string
+}
+
+func (t *boundedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Scheme != "https" && !isLoopback(r.URL.Hostname()) && !isPlain(r.URL.Host, t.plain) {
+		return nil, fmt.Errorf("%w: %s without TLS", ErrInvalid, r.URL.Host)
+	}
+	return t.next.RoundTrip(r)
+}
+
+func isPlain(host string, plain []string) bool {
+	h, _, err := net.SplitHostPort(host)
+	return slices.Contains(plain, host) || err == nil && slices.Contains(plain, h)
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
