@@ -33,7 +33,8 @@ type Input struct {
 // done in a hidden folder beside dir, which takes dir's place when all of it is
 // written and synced: on an error, and when ctx ends, dir is as it was. An
 // existing dir is replaced, if it holds nothing but boot files; VMs that have
-// been started from it keep the old files. The parent folder must exist.
+// been started from it keep the old files. Parent folders are made where they are
+// missing.
 func Build(ctx context.Context, dir string, in Input) (*Manifest, error) {
 	m, err := build(ctx, dir, in)
 	if err != nil {
@@ -58,18 +59,18 @@ func build(ctx context.Context, dir string, in Input) (*Manifest, error) {
 	if err != nil {
 		return nil, err
 	}
-	k, err := loadKernel(ctx, src, wanted)
-	if err != nil {
-		return nil, err
-	}
-
-	m := &Manifest{Format: manifestFormat, Kernel: k.release, Files: map[string]File{}, Inputs: k.inputs, Missing: k.missing}
-	m.Inputs["agent"], m.Inputs["runtime"] = fileOf(agent), fileOf(runtime)
 	s, err := newStaging(dir)
 	if err != nil {
 		return nil, err
 	}
 	defer s.discard()
+
+	k, err := loadKernel(ctx, src, wanted)
+	if err != nil {
+		return nil, err
+	}
+	m := &Manifest{Format: manifestFormat, Kernel: k.release, Files: map[string]File{}, Inputs: k.inputs, Missing: k.missing}
+	m.Inputs["agent"], m.Inputs["runtime"] = fileOf(agent), fileOf(runtime)
 	if err := writeFiles(ctx, s, m, k, programs{agent, runtime}, in.progress()); err != nil {
 		return nil, err
 	}
@@ -85,6 +86,9 @@ type programs struct{ agent, runtime []byte }
 // writeFiles fills the staging folder, the manifest last.
 func writeFiles(ctx context.Context, s *staging, m *Manifest, k *kernel, p programs, progress func(string, int64, int64)) error {
 	ix := newIndex(k)
+	if err := ix.check(); err != nil {
+		return err
+	}
 	all := guestTree(k, ix, p)
 	files := []struct {
 		name  string

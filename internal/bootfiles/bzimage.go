@@ -3,6 +3,7 @@ package bootfiles
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -73,7 +74,7 @@ func release(b []byte) (string, error) {
 
 // payload unpacks the kernel proper. The payload's last four bytes are its
 // unpacked size.
-func payload(b []byte) ([]byte, error) {
+func payload(ctx context.Context, b []byte) ([]byte, error) {
 	if err := checkImage(b); err != nil {
 		return nil, err
 	}
@@ -91,7 +92,7 @@ func payload(b []byte) ([]byte, error) {
 	if size > maxVmlinux {
 		return nil, fmt.Errorf("a damaged bzImage: a payload of %d bytes", size)
 	}
-	r, err := payloadReader(p[:length-4])
+	r, err := payloadReader(&contextReader{ctx, bytes.NewReader(p[:length-4])}, p)
 	if err != nil {
 		return nil, err
 	}
@@ -107,7 +108,7 @@ func payload(b []byte) ([]byte, error) {
 }
 
 // payloadReader finds the payload's compression by its first bytes.
-func payloadReader(p []byte) (io.Reader, error) {
+func payloadReader(r io.Reader, p []byte) (io.Reader, error) {
 	for _, c := range []struct{ magic, name string }{
 		{"\x28\xb5\x2f\xfd", "zstd"}, {"\x02\x21\x4c\x18", "lz4"}, {"\x5d\x00\x00", "lzma"},
 		{"\x89LZO", "lzo"}, {"BZh", "bzip2"},
@@ -118,9 +119,9 @@ func payloadReader(p []byte) (io.Reader, error) {
 	}
 	switch {
 	case bytes.HasPrefix(p, []byte("\xfd7zXZ\x00")):
-		return xz.NewReader(bytes.NewReader(p), 0)
+		return xz.NewReader(r, 0)
 	case bytes.HasPrefix(p, []byte("\x1f\x8b")):
-		return gzip.NewReader(bytes.NewReader(p))
+		return gzip.NewReader(r)
 	}
 	return nil, &unusableError{"the kernel's compression is not known"}
 }

@@ -29,6 +29,8 @@ type debPackage struct {
 
 func (d *debPackage) name() string { return d.path }
 
+func (d *debPackage) modular() bool { return true }
+
 func (d *debPackage) inputs(*kernel) map[string]File { return map[string]File{"package": d.digest} }
 
 func (d *debPackage) each(ctx context.Context, visit func(string, int64, io.Reader) error) error {
@@ -58,11 +60,7 @@ func (d *debPackage) read(ctx context.Context, f io.Reader, size int64, visit fu
 	if err != nil {
 		return err
 	}
-	err = eachInTar(data, member, visit)
-	if r.n < size && errors.Is(err, xz.ErrBuf) || errors.Is(err, io.ErrUnexpectedEOF) {
-		err = fmt.Errorf("%s: %w", member, io.ErrUnexpectedEOF)
-	}
-	if err != nil {
+	if err := eachInTar(data, member, visit); err != nil {
 		return err
 	}
 	if _, err := io.Copy(io.Discard, r); err != nil {
@@ -78,7 +76,10 @@ func (d *debPackage) read(ctx context.Context, f io.Reader, size int64, visit fu
 // padded to an even length.
 func findData(r io.Reader) (data io.Reader, name string, err error) {
 	magic := make([]byte, 8)
-	if _, err := io.ReadFull(r, magic); err != nil || string(magic) != "!<arch>\n" {
+	if _, err := io.ReadFull(r, magic); err != nil && !isEOF(err) {
+		return nil, "", err
+	}
+	if string(magic) != "!<arch>\n" {
 		return nil, "", errors.New("not a Debian package")
 	}
 	for {
@@ -95,11 +96,11 @@ func findData(r io.Reader) (data io.Reader, name string, err error) {
 		}
 		name := strings.TrimRight(strings.TrimRight(string(hdr[:16]), " "), "/")
 		if strings.HasPrefix(name, "data.tar") {
-			return io.LimitReader(r, size), name, nil
+			return &memberReader{r, size}, name, nil
 		}
 		if _, err := io.CopyN(io.Discard, r, size+size%2); err != nil {
 			if errors.Is(err, io.EOF) {
-				err = io.ErrUnexpectedEOF
+				err = fmt.Errorf("the file is truncated: %w", io.ErrUnexpectedEOF)
 			}
 			return nil, "", fmt.Errorf("%s: %w", name, err)
 		}
@@ -138,6 +139,26 @@ func eachInTar(data io.Reader, member string, visit func(string, int64, io.Reade
 		}
 	}
 }
+
+// A memberReader is the rest of an archive's member, which may not end early.
+type memberReader struct {
+	r    io.Reader
+	left int64
+}
+
+func (m *memberReader) Read(b []byte) (int, error) {
+	if m.left == 0 {
+		return 0, io.EOF
+	}
+	n, err := m.r.Read(b[:min(int64(len(b)), m.left)])
+	m.left -= int64(n)
+	if errors.Is(err, io.EOF) && m.left > 0 {
+		err = fmt.Errorf("the file is truncated: %w", io.ErrUnexpectedEOF)
+	}
+	return n, err
+}
+
+func isEOF(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) }
 
 func wrap(what string, err error) error {
 	if err != nil {

@@ -116,6 +116,27 @@ func (ix *index) encode() []byte {
 	return b.Bytes()
 }
 
+// Limits of the format, which the agent relies on.
+const (
+	maxIndex   = 1 << 20
+	maxLine    = 1024
+	maxModules = 1024
+)
+
+// check tells whether the file keeps the format's limits.
+func (ix *index) check() error {
+	text := ix.encode()
+	if len(text) > maxIndex || len(ix.names) > maxModules {
+		return fmt.Errorf("an index of %d bytes and %d modules is over the limit", len(text), len(ix.names))
+	}
+	for line := range bytes.SplitSeq(text, []byte("\n")) {
+		if len(line) > maxLine {
+			return fmt.Errorf("a line of the module index is over the limit: %.80s…", line)
+		}
+	}
+	return nil
+}
+
 // fields are the parts of a mod line behind the name.
 func (ix *index) fields(name string) []string {
 	m := ix.k.modules[name]

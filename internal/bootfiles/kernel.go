@@ -59,8 +59,10 @@ func loadKernel(ctx context.Context, src source, table []want) (*kernel, error) 
 		}
 		need = next
 	}
-	if err := k.check(src.name()); err != nil {
-		return nil, err
+	if src.modular() { // else it is taken to have everything built in
+		if err := k.check(src.name()); err != nil {
+			return nil, err
+		}
 	}
 	k.inputs = src.inputs(k)
 	return k, nil
@@ -100,9 +102,6 @@ func (k *kernel) check(name string) error {
 			return fmt.Errorf("%s: the kernel is %s, but module %s is for %s", name, k.release, mod, m.release)
 		}
 	}
-	if len(k.modules) == 0 && len(k.builtin) == 0 {
-		return nil // a kernel alone: it is taken to have everything built in
-	}
 	for _, w := range k.table {
 		if k.modules[w.name] != nil || k.builtin[w.name] {
 			continue
@@ -130,7 +129,8 @@ func (k *kernel) modulesDigest() File {
 
 // isModule tells whether a path is that of a module, compressed or not.
 func isModule(name string) bool {
-	return strings.HasPrefix(name, "kernel/") && strings.Contains(path.Base(name), ".ko")
+	_, ext, ok := strings.Cut(path.Base(name), ".ko")
+	return strings.HasPrefix(name, "kernel/") && ok && (ext == "" || ext == ".xz" || ext == ".gz" || ext == ".zst")
 }
 
 // moduleName is the name of the module in a file, as /proc/modules has it.

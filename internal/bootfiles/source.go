@@ -3,6 +3,7 @@ package bootfiles
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -17,6 +18,8 @@ type source interface {
 	// every file in the modules' folder, with its path there; each may be called
 	// again. A file is not read unless visit does, and only while it runs.
 	each(ctx context.Context, visit func(path string, size int64, r io.Reader) error) error
+	// modular tells whether there are modules.
+	modular() bool
 	// inputs are the digests of what has been read.
 	inputs(*kernel) map[string]File
 }
@@ -27,6 +30,8 @@ const imageName = "vmlinuz"
 type folder struct{ kernel, modules string }
 
 func (f *folder) name() string { return f.kernel }
+
+func (f *folder) modular() bool { return f.modules != "" }
 
 func (f *folder) each(ctx context.Context, visit func(string, int64, io.Reader) error) error {
 	open := func(path, name string) error {
@@ -42,16 +47,20 @@ func (f *folder) each(ctx context.Context, visit func(string, int64, io.Reader) 
 		}
 		file := &lazyFile{ctx: ctx, path: path}
 		defer file.close()
-		return visit(name, fi.Size(), file)
+		return wrap(path, visit(name, fi.Size(), file))
 	}
 	if err := open(f.kernel, imageName); err != nil || f.modules == "" {
 		return err
 	}
-	return filepath.WalkDir(f.modules, func(path string, d fs.DirEntry, err error) error {
+	root, err := filepath.EvalSymlinks(f.modules)
+	if err != nil {
+		return fmt.Errorf("modules in %s: %w", f.modules, err)
+	}
+	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return err
 		}
-		rel, err := filepath.Rel(f.modules, path)
+		rel, err := filepath.Rel(root, path)
 		if err != nil {
 			return err
 		}

@@ -8,15 +8,18 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 )
 
 // A staging is the hidden folder beside the one that is made. Its name starts
 // with the target's, and it is locked while its maker lives: what a killed
 // process has left is found by the next one and removed.
 type staging struct {
-	target string
-	dir    string
-	lock   *os.File // nil where folders cannot be locked
+	target  string
+	dir     string
+	lock    *os.File // nil where folders cannot be locked
+	parents []string // those that were made, outermost first
+	done    bool
 }
 
 func stagingPrefix(target string) string { return "." + filepath.Base(target) + ".new-" }
@@ -28,35 +31,67 @@ func newStaging(target string) (*staging, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := removeStale(target); err != nil {
+	if real, err := filepath.EvalSymlinks(target); err == nil {
+		target = real
+	}
+	s := &staging{target: target}
+	if err := s.open(); err != nil {
+		s.discard()
 		return nil, err
 	}
+	return s, nil
+}
+
+func (s *staging) open() error {
+	if err := s.makeParents(filepath.Dir(s.target)); err != nil {
+		return err
+	}
+	if err := removeStale(s.target); err != nil {
+		return err
+	}
 	for {
-		dir, err := os.MkdirTemp(filepath.Dir(target), stagingPrefix(target))
-		if err != nil {
-			return nil, err
+		var err error
+		if s.dir, err = os.MkdirTemp(filepath.Dir(s.target), stagingPrefix(s.target)); err != nil {
+			return err
 		}
-		s := &staging{target: target, dir: dir}
-		if s.lock, err = lockDir(dir); err == nil {
-			err = os.Chmod(dir, 0o755)
+		if s.lock, err = lockDir(s.dir); err == nil {
+			return os.Chmod(s.dir, 0o755)
 		}
-		if err == nil {
-			return s, nil
-		}
-		s.discard()
 		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errLocked) {
-			return nil, err
+			return err
 		}
 	}
 }
 
+// makeParents is os.MkdirAll, and remembers what it made.
+func (s *staging) makeParents(dir string) error {
+	err := os.Mkdir(dir, 0o755)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := s.makeParents(filepath.Dir(dir)); err != nil {
+			return err
+		}
+		err = os.Mkdir(dir, 0o755)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err == nil {
+		s.parents = append(s.parents, dir)
+	}
+	return err
+}
+
 // removeStale removes the staging folders that no living process has locked.
 func removeStale(target string) error {
-	stale, err := filepath.Glob(filepath.Join(filepath.Dir(target), stagingPrefix(target)+"*"))
+	entries, err := os.ReadDir(filepath.Dir(target))
 	if err != nil {
-		return nil //nolint:nilerr // a target whose name is a bad pattern: leave them
+		return err
 	}
-	for _, dir := range stale {
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), stagingPrefix(target)) {
+			continue
+		}
+		dir := filepath.Join(filepath.Dir(target), e.Name())
 		lock, err := lockDir(dir)
 		if err != nil || lock == nil {
 			continue // in use, or gone
@@ -77,9 +112,8 @@ func (s *staging) write(ctx context.Context, name string, write func(*output) er
 		return File{}, err
 	}
 	w := &output{ctx: ctx, File: f}
-	err = write(w)
-	if err == nil {
-		err = f.Sync()
+	if err = write(w); err == nil {
+		err = errors.Join(f.Chmod(0o644), f.Sync()) // whatever the umask is
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		return File{}, errors.Join(err, os.Remove(f.Name()))
@@ -95,8 +129,7 @@ func (s *staging) write(ctx context.Context, name string, write func(*output) er
 	return File{Size: fi.Size(), SHA256: sum}, nil
 }
 
-// commit puts the folder in the target's place. After it, discard removes what
-// was there before.
+// commit puts the folder in the target's place.
 func (s *staging) commit(ctx context.Context) error {
 	if err := syncDir(s.dir); err != nil {
 		return err
@@ -114,15 +147,23 @@ func (s *staging) commit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.done = true
 	return syncDir(filepath.Dir(s.target))
 }
 
-// discard removes the staging folder and lets go of its lock. It may be called
-// after commit.
+// discard removes the staging folder, or, after commit, what was in the
+// target's place before, and lets go of the lock.
 func (s *staging) discard() {
-	_ = os.RemoveAll(s.dir) // what stays is removed by the next Build
+	if s.dir != "" {
+		_ = os.RemoveAll(s.dir) // what stays is removed by the next Build
+	}
 	if s.lock != nil {
 		s.lock.Close()
+	}
+	for _, dir := range slices.Backward(s.parents) {
+		if s.done || os.Remove(dir) != nil {
+			break
+		}
 	}
 }
 

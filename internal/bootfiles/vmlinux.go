@@ -6,15 +6,14 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 )
 
 // writeVmlinux writes the kernel that is packed in a bzImage as an ELF file
 // that QEMU boots by its PVH note: the program headers and what they load, with
 // neither sections nor the zeros at the segments' ends, which a loader fills in
 // anyway. That halves the file.
-func writeVmlinux(w io.Writer, image []byte) error {
-	raw, err := payload(image)
+func writeVmlinux(w *output, image []byte) error {
+	raw, err := payload(w.ctx, image)
 	if err != nil {
 		return err
 	}
@@ -30,6 +29,7 @@ const (
 	ehdrSize = 64
 	phdrSize = 56
 	page     = 4096
+	maxProgs = 64
 )
 
 // trim returns the smallest ELF file that loads the same.
@@ -40,6 +40,9 @@ func trim(raw []byte) ([]byte, error) {
 	}
 	if f.Class != elf.ELFCLASS64 || f.Machine != elf.EM_X86_64 || f.Type != elf.ET_EXEC {
 		return nil, fmt.Errorf("the unpacked kernel is %v %v, want %v %v", f.Type, f.Machine, elf.ET_EXEC, elf.EM_X86_64)
+	}
+	if len(f.Progs) > maxProgs {
+		return nil, fmt.Errorf("the unpacked kernel has %d segments, more than the limit of %d", len(f.Progs), maxProgs)
 	}
 	for _, p := range f.Progs {
 		if p.Off > uint64(len(raw)) || p.Filesz > uint64(len(raw))-p.Off {
