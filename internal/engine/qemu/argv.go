@@ -1,0 +1,111 @@
+package qemu
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/byrevm/byre/internal/place"
+)
+
+// maxPMemSpace bounds the guest physical addresses that are set aside for
+// persistent memory: the processor that is emulated has 40 bits of them.
+const maxPMemSpace = 512 << 30
+
+// firmware starts a kernel and does little else, which saves half a second.
+const firmware = "qboot.rom"
+
+// inherited are the descriptors, and the paths that lead to them, that QEMU
+// finds when it starts.
+type inherited struct {
+	qmp, vsock, console int
+	kernel, initrd      string
+}
+
+// argv is the command line of QEMU for m, without the program. Devices that m
+// has attached are not on it: they are plugged in before the guest runs.
+func argv(m *machine, accel string, in inherited) []string {
+	a := []string{
+		"-name", "guest=" + strings.ReplaceAll(m.id, ",", ",,"),
+		"-nodefaults", "-no-user-config", "-display", "none", "-S",
+		"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+		"-machine", "q35,memory-backend=ram,dump-guest-core=off,graphics=off,sata=off,smbus=off,smm=off,usb=off,vmport=off",
+		"-bios", firmware,
+		"-smp", strconv.Itoa(m.processors),
+		"-m", memory(m),
+		"-object", fmt.Sprintf("memory-backend-memfd,id=ram,size=%dM,share=on,prealloc=%s", m.memoryMB, onOff(m.prealloc)),
+		"-chardev", fmt.Sprintf("socket,id=qmp,fd=%d", in.qmp),
+		"-mon", "chardev=qmp,mode=control",
+		"-chardev", fmt.Sprintf("socket,id=com1,fd=%d", in.console),
+		"-device", "isa-serial,chardev=com1",
+		"-chardev", fmt.Sprintf("socket,id=vsock,fd=%d", in.vsock),
+		"-device", "vhost-user-vsock-pci,chardev=vsock,bus=pcie.0,addr=0x2,disable-legacy=on",
+	}
+	a = append(a, accelArgs(accel)...)
+	if !m.resets {
+		a = append(a, "-no-reboot")
+	}
+	if len(m.controllers) > 0 {
+		a = append(a, "-device", "virtio-scsi-pci,id=scsi,bus=pcie.0,addr=0x3,disable-legacy=on")
+	}
+	for b := range place.VPMemBridges(m.pmemCount) {
+		a = append(a, bridge("pmem", b, place.VPMem(b*place.SlotsPerBridge))...)
+	}
+	for b := range place.NetworkBridges {
+		a = append(a, bridge("nic", b, place.Network(b*place.SlotsPerBridge))...)
+	}
+	if m.boot != nil {
+		a = append(a, "-kernel", in.kernel, "-append", m.boot.cmdline)
+		if in.initrd != "" {
+			a = append(a, "-initrd", in.initrd)
+		}
+	}
+	return a
+}
+
+func memory(m *machine) string {
+	s := fmt.Sprintf("size=%dM", m.memoryMB)
+	if m.pmemCount > 0 {
+		s += fmt.Sprintf(",slots=%d,maxmem=%dM", m.pmemCount, m.memoryMB+pmemSpace(m)/mib)
+	}
+	return s
+}
+
+// pmemSpace is the room for all devices of m, in whole GiB.
+func pmemSpace(m *machine) int64 {
+	const gib = 1 << 30
+	space := int64(maxPMemSpace)
+	if m.pmemMax < maxPMemSpace/int64(m.pmemCount) {
+		space = m.pmemMax * int64(m.pmemCount)
+	}
+	return max(gib, (space+gib-1)/gib*gib)
+}
+
+// bridge is a root port and the PCI bridge behind it, on which 31 devices can
+// be plugged. One of these costs less to boot than a root port a device.
+func bridge(kind string, n int, first place.PCI) []string {
+	port := fmt.Sprintf("%sport%d", kind, n)
+	return []string{
+		"-device", fmt.Sprintf("pcie-root-port,id=%s,bus=pcie.0,addr=%#x,chassis=%d", port, first.Port(), first.Port()),
+		"-device", fmt.Sprintf("pcie-pci-bridge,id=%s,bus=%s,addr=0x0", bridgeID(kind, n), port),
+	}
+}
+
+func bridgeID(kind string, n int) string { return fmt.Sprintf("%sbridge%d", kind, n) }
+
+// accelArgs names the accelerator and a processor for it. Without KVM it is
+// the oldest that programs of today's distributions run on (x86-64-v2): every
+// feature more is emulated in software and slows the boot.
+func accelArgs(accel string) []string {
+	if accel == AccelKVM {
+		return []string{"-accel", "kvm", "-cpu", "host"}
+	}
+	return []string{"-accel", "tcg,thread=multi", "-cpu", "qemu64,+cx16,+lahf-lm,+popcnt,+sse3,+ssse3,+sse4.1,+sse4.2,+rdrand"}
+}
+
+func onOff(b bool) string {
+	if b {
+		return "on"
+	}
+	return "off"
+}

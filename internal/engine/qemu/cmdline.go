@@ -1,0 +1,85 @@
+package qemu
+
+import "strings"
+
+// The words that package uvm writes at fixed places of a Linux command line
+// (spec §2.3) and that would blind a guest of QEMU:
+//
+//	[initrd=F | root=/dev/pmem0 ro rootwait init=/init] 8250_core.nr_uarts=0 panic=-1 quiet [user's] [pci=off] nr_cpus=N brd.rd_nr=0 pmtmr=0 -- ...
+//
+// Only at those places are they taken out: the same word among the user's, or
+// after "--", stays.
+const (
+	noSerial = "8250_core.nr_uarts=0"
+	noPCI    = "pci=off"
+	noPMTmr  = "pmtmr=0"
+)
+
+// editCmdline makes a command line fit this machine: see the table in
+// docs/hcs.md. extra are words that the accelerator needs.
+func editCmdline(line string, extra ...string) string {
+	kernel, init, hasInit := cutInit(line)
+	words := strings.Fields(kernel)
+
+	head := 0 // words that belong to the root file system
+	for head < len(words) && isRootWord(words[head]) {
+		head++
+	}
+	if head < len(words) && words[head] == noSerial {
+		words = append(words[:head:head], words[head+1:]...)
+	}
+	if n := len(words); n > 0 && words[n-1] == noPMTmr {
+		words = words[:n-1]
+		// ... [pci=off] nr_cpus=N brd.rd_nr=0
+		if n := len(words); n >= 3 && words[n-3] == noPCI &&
+			strings.HasPrefix(words[n-2], "nr_cpus=") && strings.HasPrefix(words[n-1], "brd.rd_nr=") {
+			words = append(words[:n-3:n-3], words[n-2:]...)
+		}
+	}
+	if !hasPrefix(words, "console=ttyS0") {
+		// First, so that the last console of the line, where /dev/console
+		// leads, is still the user's.
+		extra = append([]string{"console=ttyS0"}, extra...)
+	}
+	words = append(words[:head:head], append(extra, words[head:]...)...)
+	out := strings.Join(words, " ")
+	if hasInit {
+		out += " " + init
+	}
+	return out
+}
+
+// cutInit splits a command line before the first "--" that stands alone. What
+// follows is for init and is never changed.
+func cutInit(line string) (kernel, init string, ok bool) {
+	for at := 0; ; {
+		i := strings.Index(line[at:], "--")
+		if i < 0 {
+			return line, "", false
+		}
+		i += at
+		before := i == 0 || line[i-1] == ' '
+		after := i+2 == len(line) || line[i+2] == ' '
+		if before && after && strings.Count(line[:i], `"`)%2 == 0 {
+			return line[:i], line[i:], true
+		}
+		at = i + 2
+	}
+}
+
+func isRootWord(w string) bool {
+	switch w {
+	case "ro", "rootwait":
+		return true
+	}
+	return strings.HasPrefix(w, "initrd=") || strings.HasPrefix(w, "root=") || strings.HasPrefix(w, "init=")
+}
+
+func hasPrefix(words []string, prefix string) bool {
+	for _, w := range words {
+		if w == prefix || strings.HasPrefix(w, prefix+",") {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,222 @@
+package qemu
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/byrevm/byre/hcs"
+	"github.com/byrevm/byre/hcsschema"
+	"github.com/byrevm/byre/internal/place"
+)
+
+const (
+	defaultMemoryMB = 1024
+	maxProcessors   = 255
+	defaultPMemMax  = 4 << 30
+	mib             = 1 << 20
+)
+
+// A machine is what a document asks for, in this engine's terms.
+type machine struct {
+	id          string
+	owner       string
+	memoryMB    int64
+	prealloc    bool // all memory is taken from the host at the start
+	processors  int
+	limit       int32 // 1/1000 of a percent of all processors, 0 for none
+	weight      int32 // against other VMs, 0 for the default
+	resets      bool  // a reset of the guest boots it again
+	boot        *boot // nil boots nothing
+	consolePath string
+	controllers []int // SCSI controllers, sorted
+	pmemCount   int
+	pmemMax     int64 // bytes of one device
+	attached    []attachment
+}
+
+// A boot is a kernel with what it is given.
+type boot struct {
+	kernel, initrd, cmdline string
+}
+
+// An attachment is a device that a path names: one of disk and pmem is set.
+type attachment struct {
+	path hcs.Path
+	disk *hcsschema.Attachment
+	pmem *hcsschema.VirtualPMemDevice
+}
+
+// newMachine reads doc strictly. It looks at nothing outside doc.
+func newMachine(id string, doc hcs.Document, hostProcessors int) (*machine, error) {
+	var cs hcsschema.ComputeSystem
+	if err := doc.Decode(&cs); err != nil {
+		return nil, err
+	}
+	if err := checkMembers(hcs.Members(cs)); err != nil {
+		return nil, err
+	}
+	if v := cs.SchemaVersion; v != nil && v.Major != 2 {
+		return nil, fmt.Errorf("%w: SchemaVersion %d.%d", hcs.ErrNotSupported, v.Major, v.Minor)
+	}
+	vm := cs.VirtualMachine
+	if vm == nil {
+		return nil, errors.New("document has no VirtualMachine")
+	}
+	m := &machine{
+		id: id, owner: cs.Owner, memoryMB: defaultMemoryMB,
+		processors: min(2, hostProcessors), resets: !vm.StopOnReset,
+	}
+	for _, part := range []func(*hcsschema.VirtualMachine) error{m.setBoot, m.setTopology, m.setConsole, m.setSCSI, m.setPMem} {
+		if err := part(vm); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+func (m *machine) setBoot(vm *hcsschema.VirtualMachine) error {
+	if vm.Chipset == nil || vm.Chipset.LinuxKernelDirect == nil {
+		return nil
+	}
+	k := vm.Chipset.LinuxKernelDirect
+	if k.KernelFilePath == "" {
+		return errors.New("LinuxKernelDirect has no KernelFilePath")
+	}
+	m.boot = &boot{kernel: k.KernelFilePath, initrd: k.InitRdPath, cmdline: k.KernelCmdLine}
+	return nil
+}
+
+func (m *machine) setTopology(vm *hcsschema.VirtualMachine) error {
+	if vm.ComputeTopology == nil {
+		return nil
+	}
+	if mem := vm.ComputeTopology.Memory; mem != nil {
+		if mem.SizeInMB < 0 {
+			return fmt.Errorf("memory of %d MB is negative", mem.SizeInMB)
+		}
+		if mem.SizeInMB > 0 {
+			m.memoryMB = int64(mem.SizeInMB)
+		}
+		m.prealloc = !mem.AllowOvercommit
+		if mem.EnableDeferredCommit && m.prealloc {
+			return fmt.Errorf("%w: member VirtualMachine.ComputeTopology.Memory.EnableDeferredCommit without AllowOvercommit", hcs.ErrNotSupported)
+		}
+	}
+	if p := vm.ComputeTopology.Processor; p != nil {
+		switch {
+		case p.Count < 0 || p.Count > maxProcessors:
+			return fmt.Errorf("%d processors: from 1 to %d are possible", p.Count, maxProcessors)
+		case p.Limit < 0 || p.Limit > 100_000:
+			return fmt.Errorf("processor limit %d: from 1 to 100000 are possible", p.Limit)
+		case p.Weight < 0 || p.Weight > 10_000:
+			return fmt.Errorf("processor weight %d: from 1 to 10000 are possible", p.Weight)
+		}
+		if p.Count > 0 {
+			m.processors = int(p.Count)
+		}
+		m.limit, m.weight = p.Limit, p.Weight
+	}
+	return nil
+}
+
+func (m *machine) setConsole(vm *hcsschema.VirtualMachine) error {
+	if vm.Devices == nil {
+		return nil
+	}
+	for port, c := range vm.Devices.ComPorts {
+		if port != "0" {
+			return fmt.Errorf("%w: serial port %q: only 0", hcs.ErrNotSupported, port)
+		}
+		if strings.HasPrefix(c.NamedPipe, `\\`) {
+			return fmt.Errorf("%w: serial port on the Windows pipe %s: on Linux it is the path of a socket", hcs.ErrNotSupported, c.NamedPipe)
+		}
+		if !filepath.IsAbs(c.NamedPipe) {
+			return fmt.Errorf("serial port on %q: not an absolute path", c.NamedPipe)
+		}
+		if len(c.NamedPipe) > maxSocketPath {
+			return fmt.Errorf("serial port on %q: a socket's path has at most %d bytes", c.NamedPipe, maxSocketPath)
+		}
+		m.consolePath = c.NamedPipe
+	}
+	return nil
+}
+
+// maxSocketPath is the room for a path in a sockaddr_un, without its NUL.
+const maxSocketPath = 107
+
+func (m *machine) setSCSI(vm *hcsschema.VirtualMachine) error {
+	if vm.Devices == nil {
+		return nil
+	}
+	for name, c := range vm.Devices.Scsi {
+		n, err := index(name, place.MaxSCSIControllers)
+		if err != nil {
+			return fmt.Errorf("SCSI controller %q: %w", name, err)
+		}
+		m.controllers = append(m.controllers, n)
+		for lun, a := range c.Attachments {
+			l, err := index(lun, place.MaxLUNs)
+			if err != nil {
+				return fmt.Errorf("LUN %q of SCSI controller %d: %w", lun, n, err)
+			}
+			m.attached = append(m.attached, attachment{
+				path: hcs.Path{Resource: hcs.ResourceSCSI, Controller: n, Number: l}, disk: &a,
+			})
+		}
+	}
+	slices.Sort(m.controllers)
+	return nil
+}
+
+func (m *machine) setPMem(vm *hcsschema.VirtualMachine) error {
+	if vm.Devices == nil || vm.Devices.VirtualPMem == nil {
+		return nil
+	}
+	p := vm.Devices.VirtualPMem
+	if p.MaximumCount > place.MaxVPMem {
+		return fmt.Errorf("%d persistent-memory devices: at most %d are possible", p.MaximumCount, place.MaxVPMem)
+	}
+	if p.MaximumSizeBytes > maxPMemSpace {
+		return fmt.Errorf("persistent-memory devices of %d bytes: at most %d are possible", p.MaximumSizeBytes, int64(maxPMemSpace))
+	}
+	m.pmemCount, m.pmemMax = int(p.MaximumCount), int64(p.MaximumSizeBytes)
+	if m.pmemMax == 0 {
+		m.pmemMax = defaultPMemMax
+	}
+	for name, d := range p.Devices {
+		n, err := index(name, m.pmemCount)
+		if err != nil {
+			return fmt.Errorf("persistent-memory device %q: %w", name, err)
+		}
+		m.attached = append(m.attached, attachment{path: hcs.Path{Resource: hcs.ResourceVPMem, Number: n}, pmem: &d})
+	}
+	slices.SortFunc(m.attached, func(a, b attachment) int { return strings.Compare(a.path.String(), b.path.String()) })
+	return nil
+}
+
+// index parses the key of a map that stands for a number below n.
+func index(key string, n int) (int, error) {
+	i, err := strconv.Atoi(key)
+	if err != nil || strconv.Itoa(i) != key || i < 0 || i >= n {
+		return 0, fmt.Errorf("not a number from 0 to %d", n-1)
+	}
+	return i, nil
+}
+
+// bootsFromPMem reports whether the root file system is persistent memory and
+// nothing loads the modules for it.
+func (m *machine) bootsFromPMem() bool {
+	if m.boot == nil || m.boot.initrd != "" {
+		return false
+	}
+	for _, a := range m.attached {
+		if a.pmem != nil && a.path.Number == 0 {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,77 @@
+package qemu
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+const kvmDevice = "/dev/kvm"
+
+// Probe looks at what this host has of KVM. It takes a millisecond where KVM
+// is real, and at most a few times the probe's limit where it is not.
+func Probe() Facts {
+	f := Facts{Arch: runtime.GOARCH}
+	cpu, err := os.ReadFile("/proc/cpuinfo")
+	f.Flag = err == nil && hasVirtFlag(cpu)
+	if f.Arch == "amd64" && !f.Flag {
+		// Still say whether the device is there.
+		fd, err := openKVM()
+		if f.OpenErr = err; err == nil {
+			unix.Close(fd)
+		}
+		return f
+	}
+	fd, err := openKVM()
+	if f.OpenErr = err; err != nil {
+		return f
+	}
+	defer unix.Close(fd)
+	if f.APIVersion, err = ioctl(fd, kvmGetAPIVersion, 0); err != nil || f.APIVersion != kvmAPIVersion {
+		return f
+	}
+	f.probe(fd)
+	return f
+}
+
+func openKVM() (int, error) {
+	fd, err := unix.Open(kvmDevice, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("opening %s: %w", kvmDevice, err)
+	}
+	return fd, nil
+}
+
+// hasVirtFlag looks for vmx or svm among the flags of /proc/cpuinfo.
+func hasVirtFlag(cpuinfo []byte) bool {
+	for line := range bytes.Lines(cpuinfo) {
+		name, flags, _ := bytes.Cut(line, []byte(":"))
+		if string(bytes.TrimSpace(name)) != "flags" {
+			continue
+		}
+		for _, f := range bytes.Fields(flags) {
+			if s := string(f); s == "vmx" || s == "svm" {
+				return true
+			}
+		}
+		return false
+	}
+	return false
+}
+
+const kvmGetAPIVersion = 0xae00
+
+func ioctl(fd int, request, arg uintptr) (int, error) {
+	for {
+		r, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), request, arg)
+		if errno == 0 {
+			return int(r), nil
+		}
+		if errno != unix.EINTR {
+			return -1, errno
+		}
+	}
+}

@@ -1,0 +1,70 @@
+package qemu
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/byrevm/byre/hcs"
+)
+
+// The members of a document that have an effect here, as [hcs.Members] names
+// them. docs/hcs.md has the same list, with what each does.
+var honoured = []string{
+	"Owner",
+	"SchemaVersion",
+	"SchemaVersion.Major",
+	"SchemaVersion.Minor",
+	"ShouldTerminateOnLastHandleClosed",
+	"VirtualMachine",
+	"VirtualMachine.Chipset",
+	"VirtualMachine.Chipset.LinuxKernelDirect",
+	"VirtualMachine.Chipset.LinuxKernelDirect.InitRdPath",
+	"VirtualMachine.Chipset.LinuxKernelDirect.KernelCmdLine",
+	"VirtualMachine.Chipset.LinuxKernelDirect.KernelFilePath",
+	"VirtualMachine.Chipset.UseUtc",
+	"VirtualMachine.ComputeTopology",
+	"VirtualMachine.ComputeTopology.Memory",
+	"VirtualMachine.ComputeTopology.Memory.AllowOvercommit",
+	"VirtualMachine.ComputeTopology.Memory.EnableDeferredCommit",
+	"VirtualMachine.ComputeTopology.Memory.SizeInMB",
+	"VirtualMachine.ComputeTopology.Processor",
+	"VirtualMachine.ComputeTopology.Processor.Count",
+	"VirtualMachine.ComputeTopology.Processor.Limit",
+	"VirtualMachine.ComputeTopology.Processor.Weight",
+	"VirtualMachine.Devices",
+	"VirtualMachine.Devices.ComPorts",
+	"VirtualMachine.Devices.ComPorts[].NamedPipe",
+	"VirtualMachine.Devices.Scsi",
+	"VirtualMachine.Devices.Scsi[].Attachments",
+	"VirtualMachine.Devices.Scsi[].Attachments[].IgnoreFlushes",
+	"VirtualMachine.Devices.Scsi[].Attachments[].Path",
+	"VirtualMachine.Devices.Scsi[].Attachments[].ReadOnly",
+	"VirtualMachine.Devices.Scsi[].Attachments[].Type",
+	"VirtualMachine.Devices.VirtualPMem",
+	"VirtualMachine.Devices.VirtualPMem.Devices",
+	"VirtualMachine.Devices.VirtualPMem.Devices[].HostPath",
+	"VirtualMachine.Devices.VirtualPMem.Devices[].ImageFormat",
+	"VirtualMachine.Devices.VirtualPMem.Devices[].ReadOnly",
+	"VirtualMachine.Devices.VirtualPMem.MaximumCount",
+	"VirtualMachine.Devices.VirtualPMem.MaximumSizeBytes",
+	"VirtualMachine.StopOnReset",
+}
+
+// The members that mean nothing on Linux and are accepted, with why.
+var meaningless = map[string]string{
+	"VirtualMachine.Devices.HvSocket": "who on the host may open sockets is a Windows security descriptor; here only the owner of the system can reach its sockets",
+	"VirtualMachine.Devices.Plan9":    "the server of file shares is part of the engine; a share that the document itself names is refused",
+}
+
+// checkMembers refuses the first member, in alphabetical order, that is on
+// neither list.
+func checkMembers(names []string) error {
+	for _, n := range names {
+		if _, ok := meaningless[n]; ok || slices.Contains(honoured, n) || strings.HasPrefix(n, "VirtualMachine.Devices.HvSocket.") {
+			continue
+		}
+		return fmt.Errorf("%w: member %s", hcs.ErrNotSupported, n)
+	}
+	return nil
+}
