@@ -40,10 +40,7 @@ func newUVM(o *Options, os string) (*UtilityVM, error) {
 	}
 	e := o.Engine
 	if e == nil {
-		var err error
-		if e, err = engine.Host(); err != nil {
-			return nil, fmt.Errorf("finding the engine of this host: %w", err)
-		}
+		e = engine.Host()
 	}
 	if o.ID == "" {
 		id, err := guid.NewV4()

@@ -21,7 +21,7 @@ const (
 // by a GUID when the VM is created; an empty owner is the name of this
 // program.
 func NewDefaultOptionsLCOW(id, owner string) *OptionsLCOW {
-	host := thisHost()
+	host := engine.Host().Host()
 	o := &OptionsLCOW{
 		Options:             defaultOptions(host, id, owner),
 		BootFilesPath:       firstFolder(host.BootFiles),
@@ -51,7 +51,7 @@ func NewDefaultOptionsLCOW(id, owner string) *OptionsLCOW {
 // set LayerFolders. An empty id is replaced by a GUID when the VM is created;
 // an empty owner is the name of this program.
 func NewDefaultOptionsWCOW(id, owner string) *OptionsWCOW {
-	return &OptionsWCOW{Options: defaultOptions(thisHost(), id, owner)}
+	return &OptionsWCOW{Options: defaultOptions(engine.Host().Host(), id, owner)}
 }
 
 func defaultOptions(host hcs.HostInfo, id, owner string) *Options {
@@ -67,16 +67,6 @@ func defaultOptions(host hcs.HostInfo, id, owner string) *Options {
 	}
 }
 
-// thisHost describes the host. Where it has no engine the defaults are those
-// of the newest one, and Create will say what is missing.
-func thisHost() hcs.HostInfo {
-	e, err := engine.Host()
-	if err != nil {
-		return hcs.HostInfo{Build: buildColdDiscard, Processors: 2, BootFiles: []string{besideProgram("LinuxBootFiles")}}
-	}
-	return e.Host()
-}
-
 // firstFolder returns the first of paths that exists, else the last.
 func firstFolder(paths []string) string {
 	for _, p := range paths {
@@ -88,14 +78,6 @@ func firstFolder(paths []string) string {
 		return ""
 	}
 	return paths[len(paths)-1]
-}
-
-func besideProgram(name string) string {
-	exe, err := os.Executable()
-	if err != nil {
-		return name
-	}
-	return filepath.Join(filepath.Dir(exe), name)
 }
 
 func exists(path string) bool {

@@ -39,11 +39,14 @@ func logOutput(l *slog.Logger, r io.Reader) {
 	d := json.NewDecoder(limit)
 	for {
 		limit.left = maxLogEntry
-		var e map[string]any
-		err := d.Decode(&e)
-		if err == nil && e != nil {
-			logEntry(ctx, l, e)
-			continue
+		var raw json.RawMessage
+		err := d.Decode(&raw)
+		if err == nil {
+			var e map[string]any
+			if json.Unmarshal(raw, &e) == nil && e != nil {
+				logEntry(ctx, l, e)
+				continue
+			}
 		}
 		if err == io.EOF {
 			return
@@ -51,10 +54,7 @@ func logOutput(l *slog.Logger, r io.Reader) {
 		if limit.err != nil && limit.err != io.EOF && !endOfLog(limit.err) {
 			l.ErrorContext(ctx, "gcs log read", "err", limit.err)
 		}
-		tail := readTail(io.MultiReader(d.Buffered(), r))
-		if err == nil { // the JSON null
-			tail = "null" + tail
-		}
+		tail := readTail(io.MultiReader(bytes.NewReader(raw), d.Buffered(), r))
 		if tail = strings.TrimSpace(tail); tail != "" {
 			l.ErrorContext(ctx, "gcs terminated", "stderr", tail)
 		}
