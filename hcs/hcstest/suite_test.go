@@ -1,0 +1,66 @@
+package hcstest
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+
+	"github.com/byrevm/byre/hcs"
+	"github.com/byrevm/byre/hcsschema"
+)
+
+func TestTestEngine(t *testing.T) {
+	for _, removable := range []bool{false, true} {
+		t.Run(fmt.Sprintf("PMemRemovable=%v", removable), func(t *testing.T) {
+			e := New(Config{
+				Host:       hcs.HostInfo{PMemRemovable: removable},
+				Boot:       (&Guest{Program: Sleep}).Boot,
+				Strict:     true,
+				CheckFiles: true,
+			})
+			TestEngine(Wrap(t), fixture(e))
+			if n := e.Systems(); n != 0 {
+				t.Errorf("%d systems left", n)
+			}
+		})
+	}
+}
+
+func fixture(e *Engine) Fixture {
+	var files atomic.Int64
+	file := func(t T) string {
+		p := filepath.Join(t.TempDir(), fmt.Sprint(files.Add(1)))
+		if err := os.WriteFile(p, make([]byte, 512), 0o600); err != nil {
+			t.Fatalf("%v", err)
+		}
+		return p
+	}
+	ends := map[string]End{}
+	for k := hcs.ExitGuest; k <= hcs.ExitOther; k++ {
+		ends[k.String()] = End{
+			Kind: k,
+			Do:   func(_ T, s hcs.System) { s.(*System).Exit(&hcs.Exit{Kind: k}) },
+		}
+	}
+	return Fixture{
+		Engine: e,
+		System: func(T) *hcsschema.ComputeSystem {
+			return &hcsschema.ComputeSystem{
+				SchemaVersion: hcsschema.SchemaV21(),
+				VirtualMachine: &hcsschema.VirtualMachine{Devices: &hcsschema.Devices{
+					Scsi:        map[string]hcsschema.Scsi{"0": {}},
+					VirtualPMem: &hcsschema.VirtualPMemController{MaximumCount: 2},
+				}},
+			}
+		},
+		Disk: file,
+		PMem: func(t T) hcsschema.VirtualPMemDevice {
+			return hcsschema.VirtualPMemDevice{HostPath: file(t), ReadOnly: true, ImageFormat: hcsschema.ImageFormatVhd1}
+		},
+		Refused: map[string]string{"Toaster": `{"VirtualMachine":{"Devices":{"Toaster":{}}}}`},
+		Ends:    ends,
+		Residue: func(T) string { return fmt.Sprint(e.Systems(), " systems") },
+	}
+}
