@@ -1,0 +1,193 @@
+//go:build linux
+
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Loader inserts kernel modules; see package modules.
+type Loader interface{ Insert(names ...string) error }
+
+// A MountRequest describes the mount of a block device.
+type MountRequest struct {
+	Device   string
+	Target   string // must be there
+	ReadOnly bool
+	FSType   string // "" to look at the superblock
+	Data     string // "" for what the file system needs
+	DAX      bool   // ask for direct access, and do without when there is none
+	Modules  Loader // inserts the file system's module; nil leaves it to the kernel
+}
+
+// Mount mounts a block device. Until the deadline it bears with a device that
+// is not there or not ready yet.
+func Mount(deadline time.Time, r MountRequest) error {
+	if r.FSType == "" {
+		err := devices.wait(deadline, func() (bool, error) {
+			var err error
+			r.FSType, err = fsTypeOf(r.Device)
+			return !isNotReady(err), err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if r.Modules != nil {
+		if err := r.Modules.Insert(r.FSType); err != nil {
+			return err
+		}
+	}
+	var flags uintptr
+	if r.ReadOnly {
+		flags |= unix.MS_RDONLY
+	}
+	var err error
+	for _, data := range mountData(r) {
+		err = devices.wait(deadline, func() (bool, error) {
+			err := unix.Mount(r.Device, r.Target, r.FSType, flags, data)
+			return !isNotReady(err), err
+		})
+		// What a kernel or device without DAX says to the option.
+		if err != unix.EINVAL && err != unix.EOPNOTSUPP {
+			break
+		}
+	}
+	if err != nil {
+		return &os.PathError{Op: "mount " + r.FSType, Path: r.Device, Err: err}
+	}
+	return nil
+}
+
+// mountData returns the option strings to try, in order.
+func mountData(r MountRequest) []string {
+	if r.Data != "" {
+		return []string{r.Data}
+	}
+	plain, dax := "", "dax=always"
+	if r.FSType == "ext4" {
+		dax = "dax"
+		if r.ReadOnly {
+			// Replaying the journal would write.
+			plain, dax = "noload", "noload,dax"
+		}
+	}
+	if r.DAX {
+		return []string{dax, plain}
+	}
+	return []string{plain}
+}
+
+// isNotReady tells of a device whose node or driver is still on its way.
+func isNotReady(err error) bool {
+	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENXIO) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EBUSY)
+}
+
+func isTemporary(err error) bool {
+	return errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.EINTR) || errors.Is(err, unix.EAGAIN)
+}
+
+// mountAt makes the folder target and calls mount with a name for it that
+// cannot change its meaning; when that fails the folder is removed again.
+func mountAt(target string, mode uint32, mount func(at string) error) error {
+	if err := CheckPath(target); err != nil {
+		return err
+	}
+	dir, err := MakeDir(target, mode)
+	if err != nil {
+		return fmt.Errorf("making the mount point: %w", err)
+	}
+	err = mount(fdPath(dir))
+	dir.Close()
+	if err != nil {
+		err = errors.Join(err, removeDir(target))
+	}
+	return err
+}
+
+// busyWait is how long a mount may stay busy: a mount namespace that has ended
+// gives up its mounts a moment later, and no event tells when.
+const busyWait = 3 * time.Second
+
+// Unmount unmounts what is at target, if there is something, and removes the
+// folder when it is empty. A target that is not there is no error. Nothing
+// beneath a target is ever removed.
+func Unmount(target string) error {
+	if err := CheckPath(target); err != nil {
+		return err
+	}
+	return unmount(target)
+}
+
+func unmount(target string) error {
+	parent, err := OpenDir(path.Dir(target))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("unmounting %s: %w", target, err)
+	}
+	defer parent.Close()
+	at := fdPath(parent) + "/" + path.Base(target)
+	err = devices.wait(time.Now().Add(busyWait), func() (bool, error) {
+		err := unix.Unmount(at, unix.UMOUNT_NOFOLLOW)
+		return err != unix.EBUSY, err
+	})
+	switch {
+	case errors.Is(err, unix.ENOENT):
+		return nil
+	case err != nil && !errors.Is(err, unix.EINVAL): // EINVAL: it is not a mount point
+		return &os.PathError{Op: "unmount", Path: target, Err: err}
+	}
+	return removeDir(target)
+}
+
+// removeDir removes a folder that is empty and no mount point.
+func removeDir(target string) error {
+	parent, err := OpenDir(path.Dir(target))
+	if err != nil {
+		return err
+	}
+	defer parent.Close()
+	switch err := unix.Unlinkat(int(parent.Fd()), path.Base(target), unix.AT_REMOVEDIR); err {
+	case nil, unix.ENOENT, unix.ENOTEMPTY, unix.EBUSY, unix.ENOTDIR, unix.EROFS:
+		return nil
+	default:
+		return &os.PathError{Op: "rmdir", Path: target, Err: err}
+	}
+}
+
+// UnmountBeneath unmounts everything that is mounted at dir or beneath it,
+// innermost first.
+func UnmountBeneath(dir string) error {
+	b, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	var points []string
+	for line := range strings.Lines(string(b)) {
+		// 36 35 98:0 /mnt1 /mnt2 rw,noatime …
+		if f := strings.Fields(line); len(f) > 4 {
+			if p := unescape(f[4]); p == dir || within(p, dir) {
+				points = append(points, p)
+			}
+		}
+	}
+	var errs []error
+	for i := len(points) - 1; i >= 0; i-- {
+		if err := unix.Unmount(points[i], unix.UMOUNT_NOFOLLOW); err != nil && err != unix.EINVAL && err != unix.ENOENT {
+			errs = append(errs, &os.PathError{Op: "unmount", Path: points[i], Err: err})
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// unescape undoes the octal escapes of mountinfo.
+var unescape = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace

@@ -1,0 +1,100 @@
+//go:build linux
+
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/byrevm/byre/hcsschema"
+	"github.com/byrevm/byre/internal/place"
+)
+
+// deviceWait is how long a device may take to appear and to become ready.
+const deviceWait = 10 * time.Second
+
+// sysfs is a variable for tests.
+var sysfs = "/sys"
+
+// AddDisk mounts a SCSI disk. Without MountPath it does nothing.
+func AddDisk(d hcsschema.LCOWMappedVirtualDisk, modules Loader) error {
+	if err := checkAddress(d); err != nil || d.MountPath == "" {
+		return err
+	}
+	deadline := time.Now().Add(deviceWait)
+	return mountAt(d.MountPath, 0o700, func(at string) error {
+		dev, err := findDisk(deadline, int(d.Controller), int(d.Lun))
+		if err != nil {
+			return err
+		}
+		return Mount(deadline, MountRequest{Device: dev, Target: at, ReadOnly: d.ReadOnly, Modules: modules})
+	})
+}
+
+// RemoveDisk unmounts a SCSI disk, if it has a MountPath, and makes the kernel
+// forget it.
+func RemoveDisk(d hcsschema.LCOWMappedVirtualDisk) error {
+	if err := checkAddress(d); err != nil {
+		return err
+	}
+	if d.MountPath != "" {
+		if err := Unmount(d.MountPath); err != nil {
+			return err
+		}
+	}
+	name := filepath.Join(diskDir(int(d.Controller), int(d.Lun)), "delete")
+	err := os.WriteFile(name, []byte("1\n"), 0)
+	if err != nil && !errors.Is(err, os.ErrNotExist) && !isNotReady(err) {
+		return fmt.Errorf("ejecting disk %d:%d: %w", d.Controller, d.Lun, err)
+	}
+	return nil
+}
+
+func checkAddress(d hcsschema.LCOWMappedVirtualDisk) error {
+	if int(d.Controller) >= place.MaxSCSIControllers || int(d.Lun) >= place.MaxLUNs {
+		return fmt.Errorf("there is no SCSI disk %d:%d: controllers are below %d, LUNs below %d",
+			d.Controller, d.Lun, place.MaxSCSIControllers, place.MaxLUNs)
+	}
+	return nil
+}
+
+func diskDir(controller, lun int) string {
+	return filepath.Join(sysfs, "bus/scsi/devices", place.SCSI(controller, lun))
+}
+
+// findDisk returns the device node of a SCSI disk.
+func findDisk(deadline time.Time, controller, lun int) (string, error) {
+	blocks := filepath.Join(diskDir(controller, lun), "block")
+	looked := false
+	var dev string
+	err := devices.wait(deadline, func() (bool, error) {
+		entries, err := os.ReadDir(blocks)
+		switch {
+		case len(entries) == 1:
+			dev = "/dev/" + entries[0].Name()
+			return true, nil
+		case len(entries) > 1:
+			return true, fmt.Errorf("%s has %d disks", blocks, len(entries))
+		case err != nil && !isNotReady(err):
+			return true, err
+		}
+		if !looked {
+			// A disk that was plugged in before the controller's driver came
+			// is not seen until somebody looks.
+			looked = scan(controller, lun)
+		}
+		return false, nil
+	})
+	if err != nil {
+		return "", fmt.Errorf("looking for SCSI disk %d:%d: %w", controller, lun, err)
+	}
+	return dev, nil
+}
+
+func scan(controller, lun int) bool {
+	name := filepath.Join(sysfs, "class/scsi_host/host0/scan")
+	return os.WriteFile(name, fmt.Appendf(nil, "0 %d %d", controller, lun), 0) == nil
+}
