@@ -1,0 +1,243 @@
+package container
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path"
+	"regexp"
+	"sync"
+	"time"
+
+	"github.com/Microsoft/go-winio/pkg/guid"
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/byrevm/byre/cow"
+	"github.com/byrevm/byre/hcs"
+	"github.com/byrevm/byre/hcsschema"
+	"github.com/byrevm/byre/uvm"
+)
+
+// Config describes a container.
+type Config struct {
+	// ID names the container in its VM; "" draws one. Letters, digits and
+	// "_.-", 128 at most.
+	ID string
+
+	// Spec is what to run. It is not changed. Root.Path does not count: the
+	// root is made of Layers and Scratch.
+	Spec *specs.Spec
+
+	// Layers are the read-only disks of the root, the lowest first, as an OCI
+	// manifest lists them. At least one.
+	Layers []string
+
+	// Scratch is the disk that takes what the container writes, with an empty
+	// file system that the guest can write to. "" makes one of ScratchSize
+	// that has no name on the host and goes with the container, or none if
+	// Spec.Root.Readonly.
+	Scratch string
+
+	// ScratchSize is the size of a scratch disk that Create makes, in bytes;
+	// 0 means 20 GiB. The disk takes only the room that is written to.
+	ScratchSize int64
+
+	// ScratchDir is the folder whose file system holds a scratch disk that
+	// Create makes; "" means the folder for temporary files.
+	ScratchDir string
+}
+
+var validID = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$`)
+
+// A Container is a container in a utility VM, with what it uses. Its methods
+// are safe for concurrent use.
+type Container struct {
+	cow.Container
+
+	vm     *uvm.UtilityVM
+	stages []hcs.Stage
+
+	mu      sync.Mutex
+	started bool   // there is a process, so there will be an exit
+	undo    []step // what Delete has left to do, last first
+}
+
+type step struct {
+	what string
+	do   func(context.Context) error
+}
+
+// Create puts the layers of c into vm, combines them, and creates the
+// container. Nothing runs yet: see [Container.Command]. When it fails,
+// everything has been taken out again. The caller deletes the container.
+func Create(ctx context.Context, vm *uvm.UtilityVM, c Config) (_ *Container, err error) {
+	if c.ID == "" {
+		g, err := guid.NewV4()
+		if err != nil {
+			return nil, err
+		}
+		c.ID = g.String()
+	}
+	if !validID.MatchString(c.ID) {
+		return nil, fmt.Errorf("creating container: id %q is not 1 to 128 letters, digits, and \"_.-\"", c.ID)
+	}
+	k := &Container{vm: vm}
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("creating container %s: %w", c.ID, errors.Join(err, k.release(context.WithoutCancel(ctx))))
+		}
+	}()
+	if c.Spec == nil || c.Spec.Process == nil {
+		return nil, errors.New("the spec has no process")
+	}
+	if len(c.Layers) == 0 {
+		return nil, errors.New("there are no layers")
+	}
+	began := time.Now()
+	root := path.Join("/run/gcs/c", c.ID)
+	rootfs, err := k.mountRoot(ctx, c, root)
+	if err != nil {
+		return nil, err
+	}
+	k.stage("layers", began)
+	began = time.Now()
+	spec, err := guestSpec(c.Spec, rootfs)
+	if err != nil {
+		return nil, err
+	}
+	doc := &hcsschema.LinuxHostedSystem{
+		SchemaVersion:    hcsschema.SchemaV21(),
+		OciBundlePath:    root,
+		OciSpecification: spec,
+	}
+	if k.Container, err = vm.CreateContainer(ctx, c.ID, doc); err != nil {
+		return nil, err
+	}
+	k.push("closing container", func(context.Context) error { return k.Container.Close() })
+	if vm.DeleteContainerStateSupported() {
+		k.push("deleting the guest's state", func(ctx context.Context) error { return vm.DeleteContainerState(ctx, c.ID) })
+	}
+	if err := k.Container.Start(ctx); err != nil {
+		return nil, err
+	}
+	k.push("stopping container", k.stop)
+	k.stage("container", began)
+	return k, nil
+}
+
+// Timeline tells how long the steps of Create took.
+func (k *Container) Timeline() []hcs.Stage { return k.stages }
+
+// Command returns a command that runs name with args beside the container's
+// own process, which must run. See [cow.Cmd].
+func (k *Container) Command(name string, args ...string) *cow.Cmd {
+	return cow.Command(k, name, args...)
+}
+
+// Init returns the container's own process: what its spec says. Set the
+// streams and start it, once. See [cow.Cmd].
+func (k *Container) Init() *cow.Cmd { return &cow.Cmd{Host: k} }
+
+// CreateProcess starts a process, as [cow.ProcessHost] says. An error can be
+// compared with [ErrCommandNotFound] and [ErrCommandNotExecutable].
+func (k *Container) CreateProcess(ctx context.Context, config any) (cow.Process, error) {
+	p, err := k.Container.CreateProcess(ctx, config)
+	if err != nil {
+		return nil, commandError(err)
+	}
+	k.mu.Lock()
+	k.started = true
+	k.mu.Unlock()
+	return p, nil
+}
+
+// stopTimeout bounds each way of stopping a container.
+const stopTimeout = 30 * time.Second
+
+// stop makes sure that nothing of the container runs.
+func (k *Container) stop(ctx context.Context) error {
+	if !k.started { // release holds k.mu
+		return nil
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		k.Container.Wait()
+	}()
+	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+	defer cancel()
+	if err := k.Container.Terminate(ctx); err != nil {
+		return err
+	}
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Delete ends what still runs in the container and takes it and its disks out
+// of the VM. It goes on past a step that fails; call it again to retry those.
+// Once it has succeeded it does nothing.
+func (k *Container) Delete(ctx context.Context) error {
+	if err := k.release(ctx); err != nil {
+		return fmt.Errorf("deleting container %s: %w", k.ID(), err)
+	}
+	return nil
+}
+
+func (k *Container) release(ctx context.Context) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var errs []error
+	var left []step
+	for i := len(k.undo) - 1; i >= 0; i-- {
+		s := k.undo[i]
+		if err := s.do(ctx); err != nil && !errors.Is(err, hcs.ErrStopped) && !errors.Is(err, uvm.ErrNotAttached) {
+			errs = append(errs, fmt.Errorf("%s: %w", s.what, err))
+			left = append([]step{s}, left...)
+		}
+	}
+	k.undo = left
+	return errors.Join(errs...)
+}
+
+func (k *Container) push(what string, do func(context.Context) error) {
+	k.undo = append(k.undo, step{what, do})
+}
+
+func (k *Container) stage(name string, began time.Time) {
+	k.stages = append(k.stages, hcs.Stage{Name: name, At: began, Took: time.Since(began)})
+}
+
+// guestSpec returns the spec as the agent gets it: a copy whose root is the
+// union, without what belongs to the host.
+func guestSpec(spec *specs.Spec, rootfs string) (*specs.Spec, error) {
+	b, err := json.Marshal(spec)
+	if err != nil {
+		return nil, err
+	}
+	s := new(specs.Spec)
+	if err := json.Unmarshal(b, s); err != nil {
+		return nil, err
+	}
+	if s.Root == nil {
+		s.Root = &specs.Root{}
+	}
+	s.Root.Path = rootfs
+	s.Hooks = nil
+	if s.Linux == nil {
+		s.Linux = &specs.Linux{}
+	}
+	s.Linux.CgroupsPath = ""
+	if s.Windows != nil {
+		w := &specs.Windows{Devices: s.Windows.Devices}
+		if n := s.Windows.Network; n != nil {
+			w.Network = &specs.WindowsNetwork{NetworkNamespace: n.NetworkNamespace}
+		}
+		s.Windows = w
+	}
+	return s, nil
+}
