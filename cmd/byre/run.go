@@ -1,0 +1,208 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/byrevm/byre/container"
+	"github.com/byrevm/byre/hcs"
+	"github.com/byrevm/byre/internal/engine"
+	"github.com/byrevm/byre/uvm"
+)
+
+func newRun() *cobra.Command {
+	var f runFlags
+	c := &cobra.Command{
+		Use:   "run [flags] IMAGE [COMMAND [ARG...]]",
+		Short: "Run a command in a new container in a new VM",
+		Long: `Boots a VM, puts IMAGE into it and runs COMMAND there, or what the image says.
+
+IMAGE is a reference of a registry, an OCI layout folder, or an OCI or docker
+archive. The exit code is the command's; 125 if byre failed, 126 if the command
+cannot be run, 127 if it is not there. The container and its VM are gone when
+byre returns. A container has a loopback network only.`,
+		Example: `  byre run alpine echo hello
+  byre run -it -e TERM --memory 512m --cpus 1.5 debian bash
+  tar c . | byre run -i ./tools.tar tar t`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r := &run{flags: &f, image: args[0], args: args[1:]}
+			code, err := r.do(cmd.Context())
+			if err != nil || code != 0 {
+				return &exitError{code, err}
+			}
+			return nil
+		},
+	}
+	c.Flags().SetInterspersed(false) // what follows IMAGE is the command's
+	f.add(c.Flags())
+	return c
+}
+
+// A run is one container from its image to its exit code.
+type run struct {
+	flags *runFlags
+	image string
+	args  []string
+
+	progress *progress
+	signals  *signals
+	report   report
+}
+
+// do runs the container and returns the exit code of byre. A code other than
+// 0 with a nil error is the command's own.
+func (r *run) do(ctx context.Context) (code int, err error) {
+	f := r.flags
+	if err := f.check(); err != nil {
+		return codeFailed, err
+	}
+	spec, err := f.spec(r.args)
+	if err != nil {
+		return codeFailed, err
+	}
+	opts, err := r.options(spec.Memory)
+	if err != nil {
+		return codeFailed, err
+	}
+	if f.tty && f.interactive && !isTerminal(os.Stdin) {
+		return codeFailed, errors.New("-t with -i needs a terminal as stdin")
+	}
+	ctx, r.signals = catchSignals(ctx, f.stopSignal)
+	defer r.signals.stop()
+	r.progress = newProgress(os.Stderr)
+	defer r.progress.stop()
+	r.report = report{Image: r.image, ID: opts.ID, began: time.Now()}
+	code, err = r.inVM(ctx, opts, spec)
+	r.progress.stop()
+	if s, ok := r.signals.ended(); ok && err != nil {
+		code, err = 128+int(s), fmt.Errorf("interrupted (%v)", s)
+	}
+	r.report.print(os.Stderr, f, code, err)
+	return code, err
+}
+
+// options returns those of the VM.
+func (r *run) options(memory int64) (*uvm.OptionsLCOW, error) {
+	f := r.flags
+	mb, cpus, err := f.vm(memory)
+	if err != nil {
+		return nil, err
+	}
+	if f.bootFiles != "" { // the defaults depend on what is there
+		if err := os.Setenv("BYRE_BOOT_FILES", f.bootFiles); err != nil {
+			return nil, err
+		}
+	}
+	o := uvm.NewDefaultOptionsLCOW(f.name, "byre")
+	o.Engine = engine.New(engine.Config{Accel: f.accel})
+	if mb != 0 {
+		o.MemorySizeInMB = mb
+	}
+	if cpus != 0 {
+		o.ProcessorCount = cpus
+	}
+	return o, nil
+}
+
+// inVM boots the VM while the image is made ready, and runs the container.
+func (r *run) inVM(ctx context.Context, opts *uvm.OptionsLCOW, so container.SpecOptions) (code int, err error) {
+	var img *container.Image
+	var vm *uvm.UtilityVM
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		var err error
+		began := time.Now()
+		img, err = container.OpenImage(gctx, r.image, container.ImageOptions{
+			Pull: r.flags.pull, Platform: r.flags.platform, Progress: r.progress.layer,
+		})
+		r.report.image = hcs.Stage{Name: "image", At: began, Took: time.Since(began)}
+		return err
+	})
+	g.Go(func() error {
+		var err error
+		vm, err = r.boot(gctx, opts)
+		return err
+	})
+	err = g.Wait()
+	if img != nil {
+		defer img.Close()
+	}
+	if vm != nil {
+		r.report.vm = vm.Timeline()
+		defer func() {
+			began := time.Now()
+			if cerr := vm.Close(); cerr != nil {
+				err = errors.Join(err, fmt.Errorf("closing the VM: %w", cerr))
+				code = codeFailed
+			}
+			r.report.add("teardown", began)
+		}()
+	}
+	if err != nil {
+		return codeFailed, err
+	}
+	r.report.ID = vm.ID()
+	return r.inContainer(ctx, vm, img, so)
+}
+
+func (r *run) boot(ctx context.Context, opts *uvm.OptionsLCOW) (*uvm.UtilityVM, error) {
+	const name = "booting the VM"
+	r.progress.update(name, 0, 0)
+	defer r.progress.finish(name)
+	vm, err := uvm.CreateLCOW(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	if err := vm.Start(ctx); err != nil {
+		return nil, errors.Join(err, vm.Close())
+	}
+	return vm, nil
+}
+
+func (r *run) inContainer(ctx context.Context, vm *uvm.UtilityVM, img *container.Image, so container.SpecOptions) (int, error) {
+	spec, err := container.NewSpec(img, so)
+	if err != nil {
+		return codeFailed, err
+	}
+	if so.Terminal {
+		spec.Process.ConsoleSize = terminalSize(os.Stdin)
+	}
+	const name = "creating the container"
+	r.progress.update(name, 0, 0)
+	c, err := container.Create(ctx, vm, container.Config{ID: vm.ID(), Spec: spec, Layers: img.Layers()})
+	r.progress.finish(name)
+	if err != nil {
+		return failure(vm, err)
+	}
+	r.report.stages = append(r.report.stages, c.Timeline()...)
+	r.progress.stop() // from here on stderr is the container's
+	began := time.Now()
+	code, err := r.process(ctx, c)
+	r.report.add("process", began)
+	if err != nil {
+		return failure(vm, err)
+	}
+	return code, nil
+}
+
+// failure tells why something in the VM failed, and with which exit code.
+func failure(vm *uvm.UtilityVM, err error) (int, error) {
+	var exit *hcs.Exit
+	if e := vm.ExitError(); errors.As(e, &exit) {
+		return codeFailed, fmt.Errorf("the VM ended: %w", e)
+	}
+	switch {
+	case errors.Is(err, container.ErrCommandNotFound):
+		return codeNotFound, err
+	case errors.Is(err, container.ErrCommandNotExecutable):
+		return codeNotExecutable, err
+	}
+	return codeFailed, err
+}

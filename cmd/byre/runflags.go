@@ -1,0 +1,220 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/docker/go-units"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/spf13/pflag"
+
+	"github.com/byrevm/byre/container"
+)
+
+// guestShare is what the guest's kernel, agent and runtime need beside the
+// containers, in MiB.
+const guestShare = 192
+
+// runFlags are the flags of byre run.
+type runFlags struct {
+	interactive, tty, rm, readOnly   bool
+	name, workdir, user, hostname    string
+	entrypoint, stopSignal           string
+	env, envFile, tmpfs, ulimit      []string
+	capAdd, capDrop                  []string
+	shmSize, memory, vmMemory        string
+	cpus                             float64
+	vmCPUs                           int
+	pull, platform, bootFiles, accel string
+	timing, json                     bool
+	publish, volume                  []string
+	network                          string
+}
+
+func (f *runFlags) add(s *pflag.FlagSet) {
+	s.BoolVarP(&f.interactive, "interactive", "i", false, "pass stdin on")
+	s.BoolVarP(&f.tty, "tty", "t", false, "give the command a terminal")
+	s.BoolVar(&f.rm, "rm", true, "delete the container when it ends (byre always does)")
+	s.StringVar(&f.name, "name", "", "`id` of the container and its VM")
+	s.StringArrayVarP(&f.env, "env", "e", nil, "`NAME=value` to set, or NAME to take from here")
+	s.StringArrayVar(&f.envFile, "env-file", nil, "`file` with lines of NAME=value")
+	s.StringVarP(&f.workdir, "workdir", "w", "", "working `folder`")
+	s.StringVarP(&f.user, "user", "u", "", "`name|id[:group|gid]` to run as")
+	s.StringVar(&f.entrypoint, "entrypoint", "", "`program` to run instead of the image's")
+	s.StringVar(&f.hostname, "hostname", "", "host `name` in the container")
+	s.BoolVar(&f.readOnly, "read-only", false, "make the root read-only")
+	s.StringArrayVar(&f.tmpfs, "tmpfs", nil, "`path[:options]` of a file system in memory")
+	s.StringVar(&f.shmSize, "shm-size", "", "`size` of /dev/shm (default 64m)")
+	s.StringArrayVar(&f.ulimit, "ulimit", nil, "`name=soft[:hard]`")
+	s.StringVar(&f.stopSignal, "stop-signal", "", "`signal` that an interrupt of byre itself sends (default: the one that came)")
+	s.StringArrayVar(&f.capAdd, "cap-add", nil, "`capability` to add, or ALL")
+	s.StringArrayVar(&f.capDrop, "cap-drop", nil, "`capability` to drop, or ALL")
+	s.StringVarP(&f.memory, "memory", "m", "", "memory limit of the container, such as 512m")
+	s.Float64Var(&f.cpus, "cpus", 0, "processors that the container may use, such as 1.5")
+	s.StringVar(&f.pull, "pull", "missing", "`when` to ask the registry: always, missing or never")
+	s.StringVar(&f.platform, "platform", "", "`os/arch` of the image")
+
+	s.StringVar(&f.vmMemory, "vm-memory", "", "memory of the VM (default: the container's and the guest's share, or 1g)")
+	s.IntVar(&f.vmCPUs, "vm-cpus", 0, "processors of the VM (default: what the container may use, or 2)")
+	s.StringVar(&f.bootFiles, "boot-files", "", "`folder` to boot from (default: $BYRE_BOOT_FILES, LinuxBootFiles beside byre, /var/lib/byre/boot)")
+	s.StringVar(&f.accel, "accel", "", "auto, kvm or tcg (default: $BYRE_ACCEL, or auto)")
+	s.BoolVar(&f.timing, "timing", false, "print where the time went")
+	s.BoolVar(&f.json, "json", false, "print a report as one line of JSON on stderr at the end")
+
+	s.StringArrayVarP(&f.publish, "publish", "p", nil, "not there yet: publish a port")
+	s.StringVar(&f.network, "network", "", "none: only loopback; others are not there yet")
+	s.StringArrayVarP(&f.volume, "volume", "v", nil, "not there yet: share a folder")
+}
+
+// check refuses what cannot be had before anything is made.
+func (f *runFlags) check() error {
+	switch {
+	case len(f.publish) > 0:
+		return errors.New("-p is not there yet: a container has a loopback network only")
+	case f.network != "" && f.network != "none":
+		return fmt.Errorf("--network %s is not there yet: a container has a loopback network only (--network none)", f.network)
+	case len(f.volume) > 0:
+		return errors.New("-v is not there yet: put the files into the image")
+	case !slices.Contains([]string{"always", "missing", "never"}, f.pull):
+		return fmt.Errorf("--pull %s: want always, missing or never", f.pull)
+	case !slices.Contains([]string{"", "auto", "kvm", "tcg"}, f.accel):
+		return fmt.Errorf("--accel %s: want auto, kvm or tcg", f.accel)
+	case f.stopSignal != "" && signalNumber(f.stopSignal) == 0:
+		return fmt.Errorf("--stop-signal %s is not known", f.stopSignal)
+	case f.vmCPUs < 0:
+		return fmt.Errorf("--vm-cpus %d is negative", f.vmCPUs)
+	}
+	return nil
+}
+
+// spec returns what the flags say about the container.
+func (f *runFlags) spec(args []string) (o container.SpecOptions, err error) {
+	o = container.SpecOptions{
+		Args: args, Dir: f.workdir, User: f.user, Hostname: f.hostname, Terminal: f.tty, ReadOnly: f.readOnly,
+		CapAdd: f.capAdd, CapDrop: f.capDrop, Tmpfs: f.tmpfs, CPUs: f.cpus,
+	}
+	if f.entrypoint != "" {
+		o.Entrypoint = []string{f.entrypoint}
+	}
+	if o.Memory, err = size("--memory", f.memory); err != nil {
+		return o, err
+	}
+	if o.ShmSize, err = size("--shm-size", f.shmSize); err != nil {
+		return o, err
+	}
+	if o.Env, err = f.environment(); err != nil {
+		return o, err
+	}
+	for _, u := range f.ulimit {
+		l, err := units.ParseUlimit(u)
+		if err != nil {
+			return o, fmt.Errorf("--ulimit %s: %w", u, err)
+		}
+		o.Ulimits = append(o.Ulimits, specs.POSIXRlimit{
+			Type: "RLIMIT_" + strings.ToUpper(l.Name), Soft: rlimit(l.Soft), Hard: rlimit(l.Hard),
+		})
+	}
+	return o, nil
+}
+
+// rlimit returns a limit as the kernel has it: −1 is no limit.
+func rlimit(n int64) uint64 {
+	if n < 0 {
+		return math.MaxUint64
+	}
+	return uint64(n)
+}
+
+// vm returns the size of the VM in MiB and processors; 0 leaves it to the
+// defaults.
+func (f *runFlags) vm(memory int64) (mb, cpus int32, err error) {
+	need := (memory+1<<20-1)>>20 + guestShare
+	own, err := size("--vm-memory", f.vmMemory)
+	if err != nil {
+		return 0, 0, err
+	}
+	switch own >>= 20; {
+	case f.vmMemory != "" && own == 0:
+		return 0, 0, fmt.Errorf("--vm-memory %s is less than a megabyte", f.vmMemory)
+	case own > math.MaxInt32 || need > math.MaxInt32:
+		return 0, 0, fmt.Errorf("a VM of %d MB is more than any host has", max(own, need))
+	case own > 0 && memory > 0 && own < need:
+		return 0, 0, fmt.Errorf("--vm-memory %s is too small for --memory %s and the guest's own %d MB", f.vmMemory, f.memory, guestShare)
+	case own > 0:
+		mb = int32(own)
+	case memory > 0:
+		mb = int32(need)
+	}
+	cpus = int32(f.vmCPUs)
+	if cpus == 0 {
+		cpus = int32(math.Ceil(f.cpus))
+	}
+	return mb, cpus, nil
+}
+
+// environment returns the variables of --env-file and --env, the last of a
+// name wins.
+func (f *runFlags) environment() ([]string, error) {
+	var env []string
+	add := func(where, e string) error {
+		name, _, set := strings.Cut(e, "=")
+		if name == "" || strings.ContainsAny(name, " \t") {
+			return fmt.Errorf("%s: %q is not NAME=value", where, e)
+		}
+		if !set {
+			v, ok := os.LookupEnv(name)
+			if !ok {
+				return nil
+			}
+			e = name + "=" + v
+		}
+		env = append(env, e)
+		return nil
+	}
+	for _, name := range f.envFile {
+		file, err := os.Open(name)
+		if err != nil {
+			return nil, fmt.Errorf("--env-file: %w", err)
+		}
+		defer file.Close()
+		s := bufio.NewScanner(file)
+		for n := 1; s.Scan(); n++ {
+			line := strings.TrimLeft(s.Text(), " \t")
+			if line == "" || strings.HasPrefix(line, "#") {
+				continue
+			}
+			if err := add(fmt.Sprintf("--env-file %s, line %d", name, n), line); err != nil {
+				return nil, err
+			}
+		}
+		if err := s.Err(); err != nil {
+			return nil, fmt.Errorf("--env-file %s: %w", name, err)
+		}
+	}
+	for _, e := range f.env {
+		if err := add("--env", e); err != nil {
+			return nil, err
+		}
+	}
+	return env, nil
+}
+
+// size parses a size such as 512m, in bytes; "" is 0.
+func size(flag, s string) (int64, error) {
+	if s == "" {
+		return 0, nil
+	}
+	n, err := units.RAMInBytes(s)
+	if err != nil {
+		return 0, fmt.Errorf("%s %s: %w", flag, s, err)
+	}
+	if n <= 0 {
+		return 0, fmt.Errorf("%s %s: want more than nothing", flag, s)
+	}
+	return n, nil
+}

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+
+	"github.com/byrevm/byre/cow"
+	"github.com/byrevm/byre/hcsschema"
+)
+
+// interrupts is how many requests to end make byre give up on the command, as
+// docker does.
+const interrupts = 3
+
+// signals passes what byre is sent on to the container's process. Until there
+// is one, a signal that ends programs ends the run.
+type signals struct {
+	ch     chan os.Signal
+	cancel context.CancelCauseFunc
+	subst  syscall.Signal // sent instead of SIGINT and SIGTERM; 0 sends those
+	done   sync.WaitGroup
+
+	mu    sync.Mutex
+	p     cow.Process // nil until forward
+	tty   bool
+	asked int            // how often the end was asked for
+	last  syscall.Signal // ended the run
+}
+
+// catchSignals starts to catch signals; the context ends when one ends the
+// run.
+func catchSignals(ctx context.Context, stopSignal string) (context.Context, *signals) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	s := &signals{ch: make(chan os.Signal, 32), cancel: cancel, subst: signalNumber(stopSignal)}
+	signal.Notify(s.ch, caught...)
+	s.done.Go(func() {
+		for sig := range s.ch {
+			s.handle(ctx, sig.(syscall.Signal))
+		}
+	})
+	return ctx, s
+}
+
+// forward sends signals to p from now on.
+func (s *signals) forward(p cow.Process, tty bool) {
+	s.mu.Lock()
+	s.p, s.tty = p, tty
+	s.mu.Unlock()
+	if tty {
+		s.ch <- resized // the size may have changed since the container was made
+	}
+}
+
+// ended returns the signal that ended the run, if one did.
+func (s *signals) ended() (syscall.Signal, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.last, s.last != 0
+}
+
+func (s *signals) stop() {
+	signal.Stop(s.ch)
+	close(s.ch)
+	s.done.Wait()
+	s.cancel(nil)
+}
+
+func (s *signals) handle(ctx context.Context, sig syscall.Signal) {
+	ends := sig == syscall.SIGINT || sig == syscall.SIGTERM || sig == syscall.SIGHUP || sig == syscall.SIGQUIT
+	s.mu.Lock()
+	p, tty := s.p, s.tty
+	if ends {
+		s.asked++
+		if p == nil || s.asked >= interrupts {
+			s.last = sig
+			s.cancel(fmt.Errorf("interrupted (%v)", sig))
+			s.mu.Unlock()
+			return
+		}
+	}
+	s.mu.Unlock()
+	if p == nil || sig == syscall.SIGPIPE {
+		return
+	}
+	if sig == resized {
+		if box := terminalSize(os.Stdin); tty && box != nil {
+			if err := p.ResizeConsole(ctx, uint16(box.Width), uint16(box.Height)); err != nil {
+				slog.DebugContext(ctx, "console not resized", "err", err)
+			}
+		}
+		return
+	}
+	if s.subst != 0 && (sig == syscall.SIGINT || sig == syscall.SIGTERM) {
+		sig = s.subst
+	}
+	if _, err := p.Signal(ctx, hcsschema.SignalProcessOptionsLCOW{Signal: int(sig)}); err != nil {
+		slog.WarnContext(ctx, "signal not delivered", "signal", sig, "err", err)
+	}
+}
