@@ -16,7 +16,7 @@ const (
 )
 
 const (
-	vpmemPort = 0x10 // first root port of each kind, as device number on the root bus
+	vpmemPort = 0x10 // first port of each kind, as device number on the root bus
 	nicPort   = 0x15
 	pciPort   = 0x18
 
@@ -44,10 +44,10 @@ func VPMemBridges(n int) int { return (n + SlotsPerBridge - 1) / SlotsPerBridge 
 const NetworkBridges = nicBridges
 
 func behindBridge(port, n int) PCI {
-	return PCI{port + n/SlotsPerBridge, 0, 1 + n%SlotsPerBridge}
+	return PCI{port + n/SlotsPerBridge, 1 + n%SlotsPerBridge}
 }
 
-// Port returns the root port that leads to p, as device number.
+// Port returns the device on the root bus that leads to p, as device number.
 func (p PCI) Port() int { return p[0] }
 
 // Slot returns the number of the last device of the chain.

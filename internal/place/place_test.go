@@ -26,9 +26,9 @@ func TestPlacesDiffer(t *testing.T) {
 
 func TestSysfs(t *testing.T) {
 	for _, c := range []struct{ got, want string }{
-		{VPMem(0).Sysfs(), "/sys/devices/pci0000:00/0000:00:10.0/0000:??:00.0/0000:??:01.0"},
-		{VPMem(127).Sysfs(), "/sys/devices/pci0000:00/0000:00:14.0/0000:??:00.0/0000:??:04.0"},
-		{Network(31).Sysfs(), "/sys/devices/pci0000:00/0000:00:16.0/0000:??:00.0/0000:??:01.0"},
+		{VPMem(0).Sysfs(), "/sys/devices/pci0000:00/0000:00:10.0/0000:??:01.0"},
+		{VPMem(127).Sysfs(), "/sys/devices/pci0000:00/0000:00:14.0/0000:??:04.0"},
+		{Network(31).Sysfs(), "/sys/devices/pci0000:00/0000:00:16.0/0000:??:01.0"},
 		{Assigned(3).Sysfs(), "/sys/devices/pci0000:00/0000:00:1b.0/0000:??:00.0"},
 		{SCSI(3, 63), "0:0:3:63"},
 	} {
