@@ -2,6 +2,7 @@ package layers
 
 import (
 	"archive/tar"
+	"bufio"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -60,7 +61,7 @@ func (c *conversion) pass(ctx context.Context, disk *os.File, p plan) (*tree, er
 	defer packed.Close()
 	packedSum := sha256.New()
 	packedIn := io.TeeReader(&ctxReader{ctx, packed, c.read}, packedSum)
-	layer, err := decompress(packedIn)
+	layer, _, err := unpacker(packedIn)
 	if err != nil {
 		return nil, fmt.Errorf("unpacking: %w", err)
 	}
@@ -161,9 +162,12 @@ func (t *tree) finish(out *sink) error {
 	})
 }
 
+const pipeBuffer = 256 << 10
+
 // A sink is the ext4 writer, at work on the other end of a pipe.
 type sink struct {
 	tw   *tar.Writer
+	buf  *bufio.Writer // between tw and pw: fewer changes of goroutine
 	pw   *io.PipeWriter
 	done chan struct{}
 	err  error // set when done is closed
@@ -171,10 +175,11 @@ type sink struct {
 
 func newSink(disk *os.File) *sink {
 	pr, pw := io.Pipe()
-	s := &sink{tw: tar.NewWriter(pw), pw: pw, done: make(chan struct{})}
+	buf := bufio.NewWriterSize(pw, pipeBuffer)
+	s := &sink{tw: tar.NewWriter(buf), buf: buf, pw: pw, done: make(chan struct{})}
 	go func() {
 		defer close(s.done)
-		s.err = writeDisk(disk, pr)
+		s.err = writeDisk(disk, bufio.NewReaderSize(pr, pipeBuffer))
 		pr.CloseWithError(s.err)
 	}()
 	return s
@@ -204,6 +209,9 @@ func writeDisk(disk *os.File, r io.Reader) (err error) {
 func (s *sink) close(err error) error {
 	if err == nil {
 		err = s.tw.Close()
+	}
+	if err == nil {
+		err = s.buf.Flush()
 	}
 	s.pw.CloseWithError(err)
 	<-s.done

@@ -27,8 +27,15 @@ type record struct {
 	SHA256  string    `json:"sha256"` // of the disk
 	ModTime time.Time `json:"modTime"`
 	Inode   uint64    `json:"inode,omitempty"`
+	layerFacts
+}
+
+// layerFacts is what the union of an image depends on.
+type layerFacts struct {
 	// Opaque is set if the layer hides everything below it.
 	Opaque bool `json:"opaque,omitempty"`
+	// Implied has the folders that no entry of the layer describes.
+	Implied []string `json:"implied,omitempty"`
 }
 
 // A disk is a layer's file in the cache, held by a shared lock.
@@ -38,6 +45,17 @@ type disk struct {
 }
 
 func (d *disk) close() error { return d.f.Close() }
+
+// closeAll closes the disks that are not nil.
+func closeAll(disks []*disk) error {
+	var err error
+	for _, d := range disks {
+		if d != nil {
+			err = errors.Join(err, d.close())
+		}
+	}
+	return err
+}
 
 // openDisk returns the disk of a key, or nil if there is none to rely on. Size,
 // time and identity of the file must be as recorded; if full is set, a file
@@ -138,7 +156,7 @@ func (c *Cache) ensure(ctx context.Context, src layerSource) (_ *disk, err error
 	}
 	if d != nil {
 		if !d.rec.matches(d.f) {
-			err = l.record(d.f, src.diffID, d.rec.Opaque)
+			err = l.record(d.f, src.diffID, d.rec.layerFacts)
 		}
 		if err != nil {
 			return nil, errors.Join(err, d.close())
@@ -175,13 +193,17 @@ func (l *keyLock) make(ctx context.Context, src layerSource) error {
 	if err != nil {
 		return err
 	}
+	facts := layerFacts{Opaque: t.root.opaque}
+	if facts.Implied, err = t.implied(); err != nil {
+		return err
+	}
 	if err := errors.Join(f.Chmod(0o444), f.Sync()); err != nil {
 		return err
 	}
 	if err := l.publish(f.Name(), l.c.diskPath(l.key)); err != nil {
 		return err
 	}
-	if err := l.record(f, src.diffID, t.root.opaque); err != nil {
+	if err := l.record(f, src.diffID, facts); err != nil {
 		return errors.Join(err, removeIfThere(l.c.diskPath(l.key)))
 	}
 	l.c.log.DebugContext(ctx, "layer converted", "layer", src.diffID.String(), "took", time.Since(began))
@@ -189,12 +211,12 @@ func (l *keyLock) make(ctx context.Context, src layerSource) error {
 }
 
 // record writes what the disk is.
-func (l *keyLock) record(f *os.File, diffID v1.Hash, opaque bool) error {
+func (l *keyLock) record(f *os.File, diffID v1.Hash, facts layerFacts) error {
 	rec, err := recordOf(f)
 	if err != nil {
 		return err
 	}
-	rec.DiffID, rec.Opaque = diffID.String(), opaque
+	rec.DiffID, rec.layerFacts = diffID.String(), facts
 	b, err := json.Marshal(rec)
 	if err != nil {
 		return err

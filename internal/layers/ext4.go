@@ -124,19 +124,33 @@ func dirBlocks(inode []byte) (start, count uint32, err error) {
 	return le.Uint32(inode[physical:]), le.Uint32(inode[inodeLow:]) / blockSize, nil
 }
 
+// eachEntry calls fn for each name in a block of a directory, with the offset
+// of its entry, until fn returns false.
+func eachEntry(b []byte, fn func(at int, name string) bool) error {
+	for at := 0; at < len(b); {
+		size := int(le.Uint16(b[at+4:]))
+		if size < 8 || size%4 != 0 || at+size > len(b) || 8+int(b[at+6]) > size {
+			return fmt.Errorf("%w: directory entry", errLayout)
+		}
+		if le.Uint32(b[at:]) != 0 && !fn(at, string(b[at+8:at+8+int(b[at+6])])) {
+			return nil
+		}
+		at += size
+	}
+	return nil
+}
+
 // dirEntry finds a name in a block of a directory. It returns the offsets of
 // the entry and of the one before it, -1 where there is none.
 func dirEntry(b []byte, name string) (at, before int, err error) {
-	before = -1
-	for at = 0; at < len(b); {
-		size := int(le.Uint16(b[at+4:]))
-		if size < 8 || size%4 != 0 || at+size > len(b) || 8+int(b[at+6]) > size {
-			return -1, -1, fmt.Errorf("%w: directory entry", errLayout)
+	at, before = -1, -1
+	last := -1
+	err = eachEntry(b, func(i int, n string) bool {
+		if n == name {
+			at, before = i, last
 		}
-		if le.Uint32(b[at:]) != 0 && string(b[at+8:at+8+int(b[at+6])]) == name {
-			return at, before, nil
-		}
-		before, at = at, at+size
-	}
-	return -1, -1, nil
+		last = i
+		return at < 0
+	})
+	return at, before, err
 }

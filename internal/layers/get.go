@@ -46,9 +46,11 @@ type Image struct {
 	Digest string
 	// Config is the image's configuration: environment, command, user, …
 	Config v1.ConfigFile
-	// Layers are the disks to stack, base first. A layer that the image has
-	// twice is here once, at its upper place, and layers below one that hides
-	// everything are left out: the union is the same.
+	// Layers are the disks to stack, base first. They are the layers of the
+	// image but for the details of the union: a layer that the image has twice
+	// is here once, at its upper place; layers below one that hides everything
+	// are left out; and there may be one more on top, which gives folders their
+	// mode and owner that archives left out.
 	Layers []Layer
 
 	mu   sync.Mutex
@@ -67,10 +69,7 @@ type Layer struct {
 func (i *Image) Close() error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	var err error
-	for _, d := range i.held {
-		err = errors.Join(err, d.close())
-	}
+	err := closeAll(i.held)
 	i.held = nil
 	return err
 }
@@ -101,7 +100,7 @@ func (c *Cache) get(ctx context.Context, ref string, o GetOptions) (*Image, erro
 		return nil, err
 	}
 	if path, image, ok := splitLocal(ref); ok {
-		src, done, err := local(ctx, path, image, p)
+		src, done, err := c.local(ctx, path, image, p)
 		if err != nil {
 			return nil, err
 		}
@@ -136,15 +135,24 @@ func (c *Cache) convert(ctx context.Context, src *imageSource, o GetOptions) (*I
 		})
 	}
 	err := g.Wait()
-	for i, d := range disks {
-		if d == nil {
-			continue
+	var top *disk
+	if err == nil {
+		// Layers below one that hides everything are not in the union.
+		for i, d := range disks {
+			if d != nil && d.rec.Opaque {
+				err = errors.Join(err, closeAll(disks[:i]))
+				clear(disks[:i])
+			}
 		}
-		img.held = append(img.held, d)
-		if d.rec.Opaque {
-			img.Layers = nil
+	}
+	if err == nil {
+		top, err = c.restore(ctx, disks)
+	}
+	for _, d := range append(disks, top) {
+		if d != nil {
+			img.held = append(img.held, d)
+			img.Layers = append(img.Layers, Layer{d.rec.DiffID, d.f.Name(), d.rec.Size})
 		}
-		img.Layers = append(img.Layers, Layer{src.layers[i].diffID.String(), d.f.Name(), d.rec.Size})
 	}
 	if err == nil {
 		err = c.evict(ctx)

@@ -239,7 +239,7 @@ func mount(t testing.TB, disk, options string) string {
 
 // union mounts an image's layers as a container sees them, with a scratch
 // disk on top.
-func union(t testing.TB, img *Image) string {
+func unionOf(t testing.TB, img *Image) string {
 	t.Helper()
 	needRoot(t)
 	var lower []string

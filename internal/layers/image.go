@@ -53,9 +53,7 @@ func (c *Cache) pull(ctx context.Context, ref string, p v1.Platform, o GetOption
 	}
 	var src *imageSource
 	if o.Pull != PullAlways {
-		if src, err = c.cached(key, b, p); err != nil {
-			return nil, err
-		}
+		src = c.cached(key, b, p)
 	}
 	fresh := src == nil
 	if fresh {
@@ -97,25 +95,31 @@ func (c *Cache) remember(ctx context.Context, key string, rec pulled) (err error
 	return l.writeFile(c.imagePath(key), raw)
 }
 
-// cached returns an image that was pulled, nil if it was not. Its layers come
-// from b if they are not in the cache any more.
-func (c *Cache) cached(key string, b blobs, p v1.Platform) (*imageSource, error) {
-	rec, err := readPulled(c.imagePath(key))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+// cached returns an image that was pulled, nil if it was not, or if what is
+// there cannot be relied on. Its layers come from b if they are not in the
+// cache any more.
+func (c *Cache) cached(key string, b blobs, p v1.Platform) *imageSource {
+	src, err := c.readCached(key, b, p)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		c.log.Warn("record of an image was unreadable", "path", c.imagePath(key), "err", err)
 	}
+	return src
+}
+
+func (c *Cache) readCached(key string, b blobs, p v1.Platform) (*imageSource, error) {
+	rec, err := readPulled(c.imagePath(key))
 	if err != nil {
 		return nil, err
 	}
 	if err := check(rec.Manifest, rec.Digest); err != nil {
-		return nil, fmt.Errorf("%s: %w", c.imagePath(key), err)
+		return nil, err
 	}
 	m, err := v1.ParseManifest(bytes.NewReader(rec.Manifest))
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", c.imagePath(key), err)
+		return nil, err
 	}
 	if err := check(rec.Config, m.Config.Digest); err != nil {
-		return nil, fmt.Errorf("%s: %w", c.imagePath(key), err)
+		return nil, err
 	}
 	return newImage(b, rec.Digest, rec.Manifest, m, rec.Config, p)
 }

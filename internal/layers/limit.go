@@ -14,26 +14,27 @@ import (
 // maxWindow bounds the memory of the zstd decoder.
 const maxWindow = 128 << 20
 
-// decompress returns r unpacked, whatever of gzip, zstd and nothing it is
-// packed with. The media type is not asked: archives do not tell it, and
-// registries tell it wrong.
-func decompress(r io.Reader) (io.ReadCloser, error) {
+// unpacker returns r unpacked, whatever of gzip, zstd and nothing it is packed
+// with. The media type is not asked: archives do not tell it, and registries
+// tell it wrong.
+func unpacker(r io.Reader) (out io.ReadCloser, packed bool, err error) {
 	b := bufio.NewReaderSize(r, 256<<10)
 	magic, err := b.Peek(4)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
+		return nil, false, err
 	}
 	switch {
 	case len(magic) >= 2 && magic[0] == 0x1f && magic[1] == 0x8b:
-		return gzip.NewReader(b)
+		z, err := gzip.NewReader(b)
+		return z, true, err
 	case len(magic) == 4 && string(magic) == "\x28\xb5\x2f\xfd":
-		d, err := zstd.NewReader(b, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
+		z, err := zstd.NewReader(b, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
 		if err != nil {
-			return nil, err
+			return nil, true, err
 		}
-		return d.IOReadCloser(), nil
+		return z.IOReadCloser(), true, nil
 	}
-	return io.NopCloser(b), nil
+	return io.NopCloser(b), false, nil
 }
 
 // A limitReader fails once more than left bytes were read.

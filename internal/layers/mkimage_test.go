@@ -33,7 +33,7 @@ func TestMkimage(t *testing.T) {
 		t.Errorf("got %d disks, want 1", n)
 	}
 	img := mustGet(t, c, filepath.Join(d, "one")+":docker.io/library/busybox:latest", GetOptions{})
-	root := union(t, img)
+	root := unionOf(t, img)
 	out, err := exec.Command("chroot", root, "/bin/sh", "-c", "ls /etc && id -un && stat -c %a /tmp").CombinedOutput()
 	if want := "group\npasswd\nroot\n1777\n"; err != nil || string(out) != want {
 		t.Errorf("got %q, %v, want %q", out, err, want)

@@ -40,7 +40,8 @@ func (c *Cache) List() ([]Entry, error) {
 			continue // removed meanwhile
 		}
 		if err != nil {
-			return nil, fmt.Errorf("listing images: %w", err)
+			c.log.Warn("record of an image was unreadable", "path", p, "err", err)
+			continue
 		}
 		out = append(out, e)
 	}

@@ -2,6 +2,7 @@ package layers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -37,7 +38,7 @@ func splitLocal(ref string) (path, image string, ok bool) {
 
 // local finds an image in a folder or archive. The caller closes what is
 // returned when the layers were read.
-func local(ctx context.Context, path, image string, p v1.Platform) (*imageSource, func() error, error) {
+func (c *Cache) local(ctx context.Context, path, image string, p v1.Platform) (*imageSource, func() error, error) {
 	fi, err := os.Stat(path)
 	if err != nil {
 		return nil, nil, err
@@ -54,16 +55,15 @@ func local(ctx context.Context, path, image string, p v1.Platform) (*imageSource
 		}
 		return img, root.Close, nil
 	}
-	f, err := os.Open(path)
+	f, done, err := c.openLocal(ctx, path)
 	if err != nil {
 		return nil, nil, err
 	}
 	img, err := inArchive(ctx, f, image, p)
 	if err != nil {
-		f.Close()
-		return nil, nil, err
+		return nil, nil, errors.Join(err, done())
 	}
-	return img, f.Close, nil
+	return img, done, nil
 }
 
 func inArchive(ctx context.Context, f *os.File, image string, p v1.Platform) (*imageSource, error) {

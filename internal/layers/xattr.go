@@ -1,7 +1,6 @@
 package layers
 
 import (
-	"encoding/binary"
 	"fmt"
 	"strings"
 )
@@ -59,12 +58,12 @@ func keepXattr(name string) bool {
 func diskACL(value string) (string, error) {
 	const head, entry = 4, 8
 	b := []byte(value)
-	if len(b) < head || (len(b)-head)%entry != 0 || binary.LittleEndian.Uint32(b) != 2 {
+	if len(b) < head || (len(b)-head)%entry != 0 || le.Uint32(b) != 2 {
 		return "", fmt.Errorf("%w: access control list", ErrInvalid)
 	}
-	out := binary.LittleEndian.AppendUint32(nil, 1)
+	out := le.AppendUint32(nil, 1)
 	for b = b[head:]; len(b) > 0; b = b[entry:] {
-		switch tag := binary.LittleEndian.Uint16(b); tag {
+		switch tag := le.Uint16(b); tag {
 		case 0x01, 0x04, 0x10, 0x20: // owner, owning group, mask, others
 			out = append(out, b[:4]...)
 		case 0x02, 0x08: // a user, a group
@@ -74,4 +73,20 @@ func diskACL(value string) (string, error) {
 		}
 	}
 	return string(out), nil
+}
+
+// callACL is the inverse of diskACL.
+func callACL(disk string) string {
+	b := []byte(disk)
+	out := le.AppendUint32(nil, 2)
+	for b = b[min(4, len(b)):]; len(b) >= 4; {
+		out = append(out, b[:4]...)
+		tag := le.Uint16(b)
+		if b = b[4:]; (tag == 0x02 || tag == 0x08) && len(b) >= 4 {
+			out, b = append(out, b[:4]...), b[4:]
+			continue
+		}
+		out = le.AppendUint32(out, 1<<32-1) // no id
+	}
+	return string(out)
 }

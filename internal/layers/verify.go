@@ -1,0 +1,58 @@
+package layers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Verify reads all disks of the cache and compares them with the digests of
+// their records. It returns the diff IDs of those that differ, and removes
+// them unless they are in use.
+func (c *Cache) Verify(ctx context.Context) (bad []string, err error) {
+	paths, err := listDir(filepath.Join(c.dir, "layers"), ".ext4")
+	if err != nil {
+		return nil, fmt.Errorf("verifying: %w", err)
+	}
+	for _, p := range paths {
+		if ctx.Err() != nil {
+			return bad, fmt.Errorf("verifying: %w", context.Cause(ctx))
+		}
+		key := strings.TrimSuffix(filepath.Base(p), ".ext4")
+		ok, err := c.verifyDisk(key)
+		if err == nil && !ok {
+			bad = append(bad, "sha256:"+key)
+			_, err = c.removeDisk(key)
+		}
+		if err != nil {
+			return bad, fmt.Errorf("verifying %s: %w", p, err)
+		}
+	}
+	return bad, nil
+}
+
+func (c *Cache) verifyDisk(key string) (ok bool, err error) {
+	f, err := os.Open(c.diskPath(key))
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil // removed meanwhile
+	}
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	rec, err := c.readRecord(key)
+	if err != nil {
+		// None, yet or any more: then nobody relies on the disk.
+		return errors.Is(err, fs.ErrNotExist), nil
+	}
+	err = rec.verify(f)
+	if errors.Is(err, ErrDigest) {
+		// Not if it was replaced while it was read.
+		return !sameFile(f, c.diskPath(key)), nil
+	}
+	return err == nil, err
+}
