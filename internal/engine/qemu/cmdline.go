@@ -19,7 +19,7 @@ const (
 // docs/hcs.md. extra are words that the accelerator needs.
 func editCmdline(line string, extra ...string) string {
 	kernel, init, hasInit := cutInit(line)
-	words := strings.Fields(kernel)
+	words := fields(kernel)
 
 	head := 0 // words that belong to the root file system
 	for head < len(words) && isRootWord(words[head]) {
@@ -47,6 +47,17 @@ func editCmdline(line string, extra ...string) string {
 		out += " " + init
 	}
 	return out
+}
+
+// fields splits at the spaces outside double quotes, as the kernel does.
+func fields(s string) []string {
+	quoted := false
+	return strings.FieldsFunc(s, func(r rune) bool {
+		if r == '"' {
+			quoted = !quoted
+		}
+		return r == ' ' && !quoted
+	})
 }
 
 // cutInit splits a command line before the first "--" that stands alone. What
