@@ -122,7 +122,7 @@ func (s *system) put(ctx context.Context, a attachment, sl *slot, kept device) e
 }
 
 // unplug removes a device. A removal under way cannot be called off: when ctx
-// ends first it goes on, and another Remove waits for it.
+// ends first it goes on, and another Remove waits for it and finds nothing.
 func (s *system) unplug(ctx context.Context, p hcs.Path) error {
 	s.mu.Lock()
 	sl := s.slots[p]
@@ -148,7 +148,11 @@ func (s *system) unplug(ctx context.Context, p hcs.Path) error {
 			<-idle
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			result <- sl.err
+			if sl.err != nil {
+				result <- sl.err
+			} else {
+				result <- hcs.ErrNotFound
+			}
 		}
 	}
 	if !s.background(do) {
@@ -176,10 +180,7 @@ func (s *system) take(ctx context.Context, p hcs.Path, sl *slot, dev device) err
 func (s *system) await(ctx context.Context, result <-chan error) error {
 	select {
 	case err := <-result:
-		if err != nil {
-			return s.orStopped(s.explain(err))
-		}
-		return nil
+		return s.orStopped(err)
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"sync"
 	"time"
 
@@ -150,14 +149,10 @@ func (s *system) port(service hcs.ServiceID) (uint32, error) {
 
 // orStopped tells an error that comes from the end of the system.
 func (s *system) orStopped(err error) error {
-	select {
-	case <-s.proc.done:
-		if !errors.Is(err, hcs.ErrStopped) {
-			return fmt.Errorf("%w: %w", hcs.ErrStopped, err)
-		}
-	default:
+	if err == nil || errors.Is(err, hcs.ErrStopped) || !s.ended(err) {
+		return err
 	}
-	return err
+	return fmt.Errorf("%w: %w: %w", hcs.ErrStopped, err, s.Err())
 }
 
 // Properties implements [hcs.System].
@@ -282,23 +277,33 @@ func (s *system) stage(name string, do func() error) error {
 // explain adds to the error of a step how QEMU ended, if that is why. The
 // record of the console and of QEMU's own messages is in the [*hcs.Exit].
 func (s *system) explain(err error) error {
-	if err == nil || s.proc == nil || !s.ending(err) {
+	if err == nil || !s.ended(err) {
 		return err
 	}
-	select {
-	case <-s.done:
-		return fmt.Errorf("%w: %w", err, s.Err())
-	case <-time.After(rollback):
-		return err
-	}
+	return fmt.Errorf("%w: %w", err, s.Err())
 }
 
-// ending reports whether err is a sign that QEMU ends.
-func (s *system) ending(err error) bool {
+// ended reports whether err comes from the end of QEMU. If it does, the system
+// has stopped when ended returns.
+func (s *system) ended(err error) bool {
+	if s.proc == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return false
+	}
 	select {
 	case <-s.proc.done:
-		return true
+	case <-s.vsock.Done():
 	default:
-		return errors.Is(err, qmp.ErrClosed) || errors.Is(err, unix.EPIPE) || errors.Is(err, os.ErrClosed)
+		if !errors.Is(err, qmp.ErrClosed) {
+			return false
+		}
+	}
+	// A connection of a QEMU that lives can break too; then nothing ends.
+	limit := time.NewTimer(farewell)
+	defer limit.Stop()
+	select {
+	case <-s.done:
+		return true
+	case <-limit.C:
+		return false
 	}
 }
