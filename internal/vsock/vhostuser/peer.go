@@ -153,8 +153,10 @@ func (c *Conn) refund(n int) {
 // yourTurn wakes the Write that waits for room.
 func (c *Conn) yourTurn() {
 	c.mu.Lock()
-	c.turn = true
-	c.wcond.Broadcast()
+	if !c.turn {
+		c.turn = true
+		c.wcond.Broadcast()
+	}
 	c.mu.Unlock()
 }
 

@@ -61,9 +61,9 @@ func (r *ring) start() {
 // remap looks for the tables in mem. Without them the ring rests until another
 // memory has them.
 func (r *ring) remap(mem *memory) (err error) {
-	r.chain.reset()
-	r.mem, r.last = mem, nil
-	r.desc, r.avail, r.used = nil, nil, nil
+	was := r.running
+	r.unmap()
+	r.mem = mem
 	if !r.addressed || r.num == 0 {
 		return nil
 	}
@@ -79,7 +79,16 @@ func (r *ring) remap(mem *memory) (err error) {
 		return fmt.Errorf("%s ring: misaligned", r.name)
 	}
 	r.desc, r.avail, r.used = desc, avail, used
+	r.running = was
 	return nil
+}
+
+// unmap forgets all guest memory; the ring rests.
+func (r *ring) unmap() {
+	r.running = false
+	r.chain.reset()
+	r.mem, r.last = nil, nil
+	r.desc, r.avail, r.used = nil, nil, nil
 }
 
 func align(b []byte) uintptr { return uintptr(unsafe.Pointer(&b[0])) }

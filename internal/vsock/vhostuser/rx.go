@@ -80,25 +80,40 @@ func (x *outbox) tell(c *Conn) {
 	x.mu.Lock()
 	defer x.leave(debug.SetPanicOnFault(true))
 	x.enlist(c)
+	x.rest()
+}
+
+// pump sends what is pending: after a kick, and at the end of a batch of
+// packets from the guest.
+func (x *outbox) pump() (more bool) {
+	x.mu.Lock()
+	defer x.leave(debug.SetPanicOnFault(true))
+	x.rest()
+	return false
+}
+
+// rest ends every use of the ring. Whatever waits then is either woken or has
+// been promised a kick: others may have taken the buffers that the last kick
+// was about.
+func (x *outbox) rest() {
+	if !x.running {
+		return
+	}
+	if x.flush() && len(x.writers) > 0 {
+		if !x.room() {
+			x.wantKick()
+		}
+		if x.room() {
+			x.wake()
+		}
+	}
 	if x.running {
-		x.flush()
 		x.signal()
 	}
 }
 
-// pump sends what is pending: after a kick, and at the end of a batch of
-// packets from the guest. It also wakes the first writer that waits for room.
-func (x *outbox) pump() (more bool) {
-	x.mu.Lock()
-	defer x.leave(debug.SetPanicOnFault(true))
-	if x.flush() && x.room() {
-		x.wake()
-	}
-	if x.running {
-		x.signal()
-	}
-	return false
-}
+// room reports whether the guest has posted a buffer.
+func (x *outbox) room() bool { return load16(x.avail, 2) != x.next }
 
 // flush sends the control packets; false when some remain.
 func (x *outbox) flush() bool {
@@ -144,25 +159,37 @@ func (x *outbox) flushConn(c *Conn) bool {
 func (x *outbox) write(c *Conn, p []byte) (n int, w waitFor) {
 	x.mu.Lock()
 	defer x.leave(debug.SetPanicOnFault(true))
-	if len(x.writers) > 0 && x.writers[0] != c {
-		x.queue(c)
-		return 0, waitTurn
-	}
 	if c.hasPending() { // its response goes before its data
 		x.enlist(c)
 	}
-	if !x.flush() {
-		x.queue(c)
-		return 0, waitTurn
+	if len(x.writers) > 0 && x.writers[0] != c || !x.flush() {
+		w = waitTurn
+	} else {
+		n, w = x.writeNow(c, p)
 	}
-	h, credit, w := c.reserve(min(len(p), maxBatch))
-	if w != waitNothing {
+	switch {
+	case w == waitTurn:
+		x.queue(c)
+	case w != waitNothing:
 		x.dequeue(c)
-		if w == waitCredit {
-			x.enlist(c) // it asks for credit
-			x.flush()
+	case len(x.writers) > 0: // it was the first
+		x.dequeue(c)
+		if n < len(p) && len(x.writers) > 0 {
+			x.queue(c)
+			w = waitTurn
 		}
-		x.signal()
+	}
+	x.rest()
+	return n, w
+}
+
+// writeNow is write when it is c's turn.
+func (x *outbox) writeNow(c *Conn, p []byte) (n int, w waitFor) {
+	h, credit, w := c.reserve(min(len(p), maxBatch))
+	if w == waitCredit {
+		x.enlist(c) // it asks for credit
+	}
+	if w != waitNothing {
 		return 0, w
 	}
 	for n < credit {
@@ -174,28 +201,13 @@ func (x *outbox) write(c *Conn, p []byte) (n int, w waitFor) {
 		n += m
 	}
 	c.refund(credit - n)
-	x.signal()
-	switch {
-	case w == waitTurn:
-		x.queue(c)
-	case len(x.writers) > 0: // it is the first
-		x.dequeue(c)
-		if n < len(p) && len(x.writers) > 0 {
-			x.queue(c)
-			w = waitTurn
-		}
-	}
 	return n, w
 }
 
 // queue puts c among the writers that wait, if it is not there.
 func (x *outbox) queue(c *Conn) {
-	if slices.Contains(x.writers, c) {
-		return
-	}
-	x.writers = append(x.writers, c)
-	if x.running && len(x.writers) == 1 {
-		x.wantRoom()
+	if !slices.Contains(x.writers, c) {
+		x.writers = append(x.writers, c)
 	}
 }
 
@@ -223,18 +235,6 @@ func (x *outbox) wake() {
 		x.writers[0].yourTurn()
 	}
 }
-
-// wantRoom asks for a kick when the guest posts buffers; if it has meanwhile,
-// the first writer tries again.
-func (x *outbox) wantRoom() {
-	x.wantKick()
-	if x.room() {
-		x.wake()
-	}
-}
-
-// room reports whether the guest has posted a buffer.
-func (x *outbox) room() bool { return load16(x.avail, 2) != x.next }
 
 // take gets a buffer of the guest into x.chain; when there is none, the guest
 // will kick once it has posted some.

@@ -189,8 +189,7 @@ func (r *ring) stop() {
 		_ = unix.Close(r.call)
 		r.call = -1
 	}
-	r.desc, r.avail, r.used = nil, nil, nil
-	r.chain.reset()
+	r.unmap()
 }
 
 // halt stops both rings and ends every connection.
@@ -234,7 +233,7 @@ func (d *Device) run() (up, began bool) {
 	defer d.tx.mu.Unlock()
 	d.rx.mu.Lock()
 	defer d.rx.leave(debug.SetPanicOnFault(true))
-	was := d.rx.running
+	was := d.tx.running && d.rx.running
 	up = d.usable(&d.tx.ring) && d.usable(&d.rx.ring)
 	if up && !was {
 		for _, r := range []*ring{&d.tx.ring, &d.rx.ring} {
