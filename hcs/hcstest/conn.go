@@ -1,12 +1,13 @@
 package hcstest
 
 import (
-	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/byrevm/byre/hcs"
@@ -15,7 +16,7 @@ import (
 // maxBuffered is how much a connection holds that was not read yet.
 const maxBuffered = 64 << 10
 
-var errReset = errors.New("connection reset: the system has stopped")
+var errReset = fmt.Errorf("%w: the system has stopped", syscall.ECONNRESET)
 
 // A half is one direction of a connection.
 type half struct {
@@ -39,6 +40,9 @@ func (h *half) update(f func()) {
 }
 
 func (h *half) read(b []byte, d *deadline) (int, error) {
+	if err := d.wait(nil); err != nil {
+		return 0, err
+	}
 	for {
 		h.mu.Lock()
 		n, err, change := copy(b, h.buf), error(nil), h.change
@@ -66,6 +70,9 @@ func (h *half) read(b []byte, d *deadline) (int, error) {
 
 func (h *half) write(b []byte, d *deadline) (done int, err error) {
 	for {
+		if err := d.wait(nil); err != nil {
+			return done, err
+		}
 		h.mu.Lock()
 		n, change := min(len(b)-done, maxBuffered-len(h.buf)), h.change
 		switch {
@@ -119,6 +126,10 @@ func (d *deadline) set(t time.Time) {
 		return
 	}
 	ch := d.expired
+	if time.Until(t) <= 0 {
+		close(ch)
+		return
+	}
 	d.timer = time.AfterFunc(time.Until(t), func() {
 		d.mu.Lock()
 		defer d.mu.Unlock()
@@ -132,10 +143,19 @@ func (d *deadline) set(t time.Time) {
 	})
 }
 
+// wait waits for a change. A nil one has happened already.
 func (d *deadline) wait(change <-chan struct{}) error {
 	d.mu.Lock()
 	expired := d.expired
 	d.mu.Unlock()
+	select {
+	case <-expired:
+		return os.ErrDeadlineExceeded
+	default:
+	}
+	if change == nil {
+		return nil
+	}
 	select {
 	case <-change:
 		return nil

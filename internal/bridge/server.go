@@ -51,6 +51,7 @@ type Server struct {
 	config   ServerConfig
 	log      *slog.Logger
 	handlers map[Type]handler
+	maxBytes int64
 	waits    atomic.Int32
 
 	mu   sync.Mutex // guards conn, and is held while a message is written
@@ -64,7 +65,7 @@ func NewServer(c ServerConfig) *Server {
 	if c.MaxAnswer <= 0 || c.MaxAnswer > MaxMessage {
 		c.MaxAnswer = MaxMessage
 	}
-	return &Server{config: c, log: cmp.Or(c.Logger, slog.Default()), handlers: make(map[Type]handler)}
+	return &Server{config: c, log: cmp.Or(c.Logger, slog.Default()), handlers: make(map[Type]handler), maxBytes: maxBytes}
 }
 
 // Handle lets f answer the requests of a procedure. It must not be called
@@ -115,7 +116,7 @@ func (s *Server) Serve(ctx context.Context, conn net.Conn) error {
 		s.mu.Unlock()
 	}()
 
-	bytes, running := semaphore.NewWeighted(maxBytes), semaphore.NewWeighted(maxRunning)
+	bytes, running := semaphore.NewWeighted(s.maxBytes), semaphore.NewWeighted(maxRunning)
 	negotiated := false
 	r := bufio.NewReader(conn)
 	for {
