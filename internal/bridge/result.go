@@ -17,6 +17,8 @@ const (
 	ErrNotImplemented     Result = 0x80004001 // no such procedure
 	ErrFail               Result = 0x80004005 // anything else
 	ErrUnexpected         Result = 0x8000ffff // a defect of the agent
+	ErrFileNotFound       Result = 0x80070002 // the program of a process is not there
+	ErrAccessDenied       Result = 0x80070005 // it cannot be executed
 	ErrTooLarge           Result = 0x8007007a // the answer does not fit a message
 	ErrElementNotFound    Result = 0x80070490 // no such process, namespace, ...
 	ErrInvalidState       Result = 0xc0370105
@@ -34,6 +36,8 @@ var resultTexts = map[Result]string{
 	ErrNotImplemented:     "not implemented",
 	ErrFail:               "unspecified failure",
 	ErrUnexpected:         "unexpected failure",
+	ErrFileNotFound:       "file not found",
+	ErrAccessDenied:       "access denied",
 	ErrTooLarge:           "message too large",
 	ErrElementNotFound:    "element not found",
 	ErrInvalidState:       "not allowed in this state",
@@ -52,6 +56,9 @@ func (r Result) Error() string {
 	}
 	return fmt.Sprintf("HRESULT 0x%08x", uint32(r))
 }
+
+// HRESULT returns the number.
+func (r Result) HRESULT() uint32 { return uint32(r) }
 
 // MarshalJSON writes the signed form.
 func (r Result) MarshalJSON() ([]byte, error) { return json.Marshal(int32(r)) }

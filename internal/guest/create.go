@@ -17,6 +17,7 @@ import (
 	"github.com/byrevm/byre/internal/bridge"
 	"github.com/byrevm/byre/internal/guest/cgroup"
 	"github.com/byrevm/byre/internal/guest/oci"
+	"github.com/byrevm/byre/internal/guest/runc"
 	"github.com/byrevm/byre/internal/guest/storage"
 )
 
@@ -51,7 +52,7 @@ func (a *agent) create(ctx context.Context, req *bridge.CreateRequest) (*bridge.
 	}
 	if err := c.make(ctx, doc.OciSpecification); err != nil {
 		a.forget(c)
-		return nil, fmt.Errorf("creating container %s: %w", id, err)
+		return nil, fmt.Errorf("creating container %s: %w", id, programError(err))
 	}
 	a.mu.Lock()
 	c.made = true
@@ -59,6 +60,18 @@ func (a *agent) create(ctx context.Context, req *bridge.CreateRequest) (*bridge.
 	go c.watchInit()
 	a.log.InfoContext(ctx, "container created", "cid", id, "pid", c.child.PID())
 	return nil, nil
+}
+
+// programError gives a failure to execute a program the result by which the
+// host knows it.
+func programError(err error) error {
+	switch {
+	case errors.Is(err, runc.ErrNoProgram):
+		return fmt.Errorf("%w: %w", bridge.ErrFileNotFound, err)
+	case errors.Is(err, runc.ErrNotExecutable):
+		return fmt.Errorf("%w: %w", bridge.ErrAccessDenied, err)
+	}
+	return err
 }
 
 // reserveID takes an id, so that of two containers with one id one is made.

@@ -80,7 +80,7 @@ func (c *container) startInit(ctx context.Context, ports stdio.Ports) (*process,
 		// A container whose init could not be started is of no use.
 		c.child.Signal(unix.SIGKILL)
 		go c.failed()
-		return nil, fmt.Errorf("starting container %s: %w", c.id, err)
+		return nil, fmt.Errorf("starting container %s: %w", c.id, programError(err))
 	}
 	return p, nil
 }
@@ -141,7 +141,7 @@ func (c *container) execute(ctx context.Context, raw json.RawMessage, ports stdi
 	if err != nil {
 		o.abandon()
 		conns.Close()
-		return nil, fmt.Errorf("running a process in container %s: %w", c.id, err)
+		return nil, fmt.Errorf("running a process in container %s: %w", c.id, programError(err))
 	}
 	p := &process{cid: c.id, container: c, child: child, io: o.taken()}
 	if err := a.register(p); err != nil {

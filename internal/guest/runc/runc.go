@@ -49,6 +49,16 @@ type Error struct {
 
 func (e *Error) Error() string { return "runc " + e.Op + " " + e.ID + ": " + e.Message }
 
+// Why the program of a process could not be executed. An [Error] that is one
+// of them wraps it.
+var (
+	ErrNoProgram     = errors.New("no such program")
+	ErrNotExecutable = errors.New("program cannot be executed")
+)
+
+// Unwrap returns the class of the failure, nil if it has none.
+func (e *Error) Unwrap() error { return programError(e.Message) }
+
 // Create makes a container of a bundle and returns its init, which waits to be
 // started. On an error there is no container.
 func (r *Runtime) Create(ctx context.Context, id, bundle string, io IO) (*reaper.Child, error) {
