@@ -232,13 +232,21 @@ func (f *frontend) newQueue(index uint32, num uint16, events bool) *queue {
 // start gives the ring to the device.
 func (q *queue) start() {
 	q.f.t.Helper()
+	if err := q.tryStart(); err != nil {
+		q.f.t.Fatal(err)
+	}
+}
+
+func (q *queue) tryStart() error {
 	i := q.index
-	q.f.do(reqSetVringNum, words32(i, uint32(q.num)))
-	q.f.do(reqSetVringBase, words32(i, uint32(q.availIdx)))
-	q.f.do(reqSetVringAddr, append(words32(i, 0), words64(userBase+q.desc, userBase+q.used, userBase+q.avail, 0)...))
-	q.f.do(reqSetVringKick, words64(uint64(i)), q.kick)
-	q.f.do(reqSetVringCall, words64(uint64(i)), q.call)
-	q.f.do(reqSetVringEnable, words32(i, 1))
+	return errors.Join(
+		q.f.try(reqSetVringNum, words32(i, uint32(q.num))),
+		q.f.try(reqSetVringBase, words32(i, uint32(q.availIdx))),
+		q.f.try(reqSetVringAddr, append(words32(i, 0), words64(userBase+q.desc, userBase+q.used, userBase+q.avail, 0)...)),
+		q.f.try(reqSetVringKick, words64(uint64(i)), q.kick),
+		q.f.try(reqSetVringCall, words64(uint64(i)), q.call),
+		q.f.try(reqSetVringEnable, words32(i, 1)),
+	)
 }
 
 // stop takes it back.
