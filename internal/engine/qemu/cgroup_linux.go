@@ -168,7 +168,7 @@ func (g *cgroups) makeUnified(limited bool) error {
 	}
 	if limited {
 		// It may be on already, or not ours to turn on: limit will tell.
-		_ = os.WriteFile(filepath.Join(parent, "cgroup.subtree_control"), []byte("+cpu"), 0)
+		_ = os.WriteFile(filepath.Join(parent, "cgroup.subtree_control"), []byte("+cpu"), 0o644)
 	}
 	return g.mkdir("", parent)
 }
@@ -240,7 +240,7 @@ func (g *cgroups) oomKilled() bool {
 }
 
 func write(dir, file, text string) error {
-	err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0)
+	err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o644)
 	if errors.Is(err, unix.ESRCH) {
 		return nil // the process has ended
 	}

@@ -10,7 +10,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/byrevm/byre/hcs"
 	"github.com/byrevm/byre/hcsschema"
@@ -117,4 +119,34 @@ func TestLife(t *testing.T) {
 	if !errors.As(s.Err(), &x) || x.Kind != hcs.ExitTerminated {
 		t.Errorf("got %v, want terminated", s.Err())
 	}
+}
+
+// hang stops QEMU while do runs.
+func hang(t *testing.T, s *system, do func()) {
+	t.Helper()
+	signal := func(sig syscall.Signal) {
+		if err := syscall.Kill(s.proc.pid(), sig); err != nil {
+			t.Error(err)
+		}
+	}
+	signal(syscall.SIGSTOP)
+	defer signal(syscall.SIGCONT)
+	do()
+}
+
+// waitFor waits until a slot is in a state.
+func waitFor(t *testing.T, s *system, p hcs.Path, want slotState) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		s.mu.Lock()
+		got := slotFree
+		if sl := s.slots[p]; sl != nil {
+			got = sl.state
+		}
+		s.mu.Unlock()
+		if got == want {
+			return
+		}
+	}
+	t.Fatalf("slot %v does not get into state %v", p, want)
 }

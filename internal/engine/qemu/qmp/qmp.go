@@ -99,6 +99,9 @@ func New(ctx context.Context, conn *net.UnixConn, events func(Event)) (*Client, 
 
 func (c *Client) greet(r *bufio.Reader) error {
 	line, err := readLine(r)
+	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+		return fmt.Errorf("%w: %w", ErrClosed, io.ErrUnexpectedEOF)
+	}
 	if err != nil {
 		return err
 	}
