@@ -97,9 +97,10 @@ func newAgent(c config) *agent {
 func (a *agent) whenReady() {
 	if err := a.env.Ready(); err != nil {
 		a.log.Warn("machine is not all there", "err", err)
-		return
 	}
-	a.log.Debug("machine is ready", "uptime", uptime().String())
+	if a.env.Steps != nil {
+		a.log.Debug("machine is ready", "steps", a.env.Steps())
+	}
 }
 
 // ready waits until containers can be made.

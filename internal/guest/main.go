@@ -116,7 +116,7 @@ func Main(env *boot.Env, args []string) int {
 	for _, err := range env.Log {
 		log.Warn("boot went on without", "err", err)
 	}
-	log.Info("agent started", "uptime", uptime().String())
+	log.Info("agent started", "uptime", boot.Uptime().Round(time.Millisecond).String())
 
 	err = serve(context.Background(), env, s, log)
 	logs.Fatal(log, "agent ended", "err", err)
@@ -136,12 +136,6 @@ func crashOutput() {
 		debug.SetCrashOutput(f, debug.CrashOptions{})
 		f.Close()
 	}
-}
-
-func uptime() time.Duration {
-	var ts unix.Timespec
-	unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts)
-	return time.Duration(ts.Nano())
 }
 
 // serve connects to the host and serves it, again when the connection is

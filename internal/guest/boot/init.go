@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -41,6 +42,9 @@ type Env struct {
 	Devices, Ready func() error
 	// Log, if not nil, is for what went wrong before the agent could log.
 	Log []error
+	// Steps, if not nil, returns how long after the machine's start each step
+	// of the preparation has ended.
+	Steps func() string
 }
 
 // Main runs an agent, with the arguments after its name, and returns its exit
@@ -55,6 +59,7 @@ func Init(args []string, agent Main) int {
 	// be inherited by every program; catching it is not.
 	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE)
 	m := &machine{}
+	m.step("start")
 	a, err := ParseInit(args)
 	if err == nil {
 		err = m.prepare(args)
@@ -64,6 +69,7 @@ func Init(args []string, agent Main) int {
 		return 1
 	}
 	m.env.First = true
+	m.env.Steps = m.timeline
 	m.env.Reaper = reaper.New()
 	m.env.Devices = sync.OnceValue(m.devices)
 	m.env.Ready = sync.OnceValue(func() error { return m.finish(a.Entropy) })
@@ -76,6 +82,7 @@ func Init(args []string, agent Main) int {
 	}
 	if cmd, ok := ourAgent(a.Command); ok {
 		m.connect(cmd)
+		m.step("log")
 		m.env.Log = m.notes()
 		return agent(&m.env, cmd.Command[1:])
 	}
@@ -90,8 +97,30 @@ type machine struct {
 	env  Env
 	rest []string // core modules that are not in yet
 
-	mu  sync.Mutex
-	log []error
+	mu    sync.Mutex // guards log and steps
+	log   []error
+	steps []string
+}
+
+// step notes that a step of the preparation has ended.
+func (m *machine) step(name string) {
+	at := Uptime().Round(time.Millisecond).String()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.steps = append(m.steps, name+" "+at)
+}
+
+func (m *machine) timeline() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return strings.Join(m.steps, ", ")
+}
+
+// Uptime returns the time since the machine was started.
+func Uptime() time.Duration {
+	var ts unix.Timespec
+	unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts)
+	return time.Duration(ts.Nano())
 }
 
 func (m *machine) note(err error) {
@@ -114,11 +143,13 @@ func (m *machine) prepare(args []string) error {
 	if err := mountAll(base[:3]); err != nil {
 		return err
 	}
+	m.step("mounts")
 	loader, err := modules.Open(modules.IndexPath)
 	if err != nil {
 		return err
 	}
 	m.env.Modules = loader
+	m.step("index")
 	cmdline, err := os.ReadFile("/proc/cmdline")
 	if err != nil {
 		return err
@@ -135,7 +166,9 @@ func (m *machine) prepare(args []string) error {
 	}
 	first, rest := loader.Index().Split(vsockModules...)
 	m.rest = rest
+	m.step("root")
 	m.note(loader.InsertAll(first))
+	m.step("vsock")
 	return nil
 }
 
@@ -149,7 +182,9 @@ func (m *machine) attach() error {
 
 // devices inserts the modules of all devices. It runs beside the agent.
 func (m *machine) devices() error {
-	return errors.Join(mountAll(base[3:]), m.env.Modules.InsertAll(m.rest))
+	err := errors.Join(mountAll(base[3:]), m.env.Modules.InsertAll(m.rest))
+	m.step("devices")
+	return err
 }
 
 // finish does the rest, for containers and for programs. It runs beside the
@@ -158,14 +193,19 @@ func (m *machine) finish(entropy uint32) error {
 	var seed sync.WaitGroup
 	var seedErr error
 	if entropy != 0 {
-		seed.Go(func() { seedErr = FetchEntropy(context.Background(), entropy) })
+		seed.Go(func() {
+			seedErr = FetchEntropy(context.Background(), entropy)
+			m.step("entropy")
+		})
 	}
 	err := errors.Join(
 		m.env.Devices(),
 		mountAll(later), linkDevices(), limits(), setHostname(), network.LoopbackUp(),
 		os.WriteFile("/proc/sys/kernel/modprobe", []byte(modprobe), 0),
-		m.env.Modules.InsertAll(m.env.Modules.Index().Warm),
 	)
+	m.step("system")
+	err = errors.Join(err, m.env.Modules.InsertAll(m.env.Modules.Index().Warm))
+	m.step("file systems")
 	seed.Wait()
 	return errors.Join(err, seedErr)
 }

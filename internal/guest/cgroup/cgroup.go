@@ -87,7 +87,11 @@ func delegate(dir string) error {
 	if err != nil {
 		return err
 	}
-	for _, c := range strings.Fields(string(b)) {
+	all := strings.Fields(string(b))
+	if write(dir, "cgroup.subtree_control", "+"+strings.Join(all, " +")) == nil {
+		return nil
+	}
+	for _, c := range all {
 		// One by one: a controller that refuses must not cost the others.
 		write(dir, "cgroup.subtree_control", "+"+c)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -78,11 +79,11 @@ func clip(s string) string {
 	return s
 }
 
-// Base is the folder of all containers' folders.
-const Base = "/run/gcs/c"
+// base is the folder of all containers' folders; a variable for tests.
+var base = "/run/gcs/c"
 
 // Dir returns the folder of a container.
-func Dir(id string) string { return filepath.Join(Base, id) }
+func Dir(id string) string { return filepath.Join(base, id) }
 
 // MountsDir returns the folder of a sandbox that holds its sandbox:// mounts.
 func MountsDir(sandbox string) string { return filepath.Join(Dir(sandbox), "sandboxMounts") }
@@ -92,9 +93,9 @@ const sandboxScheme = "sandbox://"
 // sandboxPath returns the path in the sandbox's folder that a source names,
 // which is not allowed to leave it.
 func sandboxPath(sandbox, source string) (string, error) {
-	base := MountsDir(sandbox)
-	p := path.Join(base, strings.TrimPrefix(source, sandboxScheme))
-	if p != base && !strings.HasPrefix(p, base+"/") {
+	dir := MountsDir(sandbox)
+	p := path.Join(dir, strings.TrimPrefix(source, sandboxScheme))
+	if p != dir && !strings.HasPrefix(p, dir+"/") {
 		return "", fmt.Errorf("mount source %q leaves the sandbox", clip(source))
 	}
 	return p, nil
@@ -116,7 +117,14 @@ func Check(s *specs.Spec) error {
 		return fmt.Errorf("%w: root: %w", ErrSpec, err)
 	}
 	if s.Linux == nil {
-		s.Linux = &specs.Linux{}
+		s.Linux = &specs.Linux{Namespaces: []specs.LinuxNamespace{
+			{Type: specs.PIDNamespace}, {Type: specs.IPCNamespace}, {Type: specs.UTSNamespace},
+		}}
+	}
+	// Without a mount namespace of its own a container would mount things in
+	// the machine.
+	if !slices.ContainsFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.MountNamespace }) {
+		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.MountNamespace})
 	}
 	if s.Linux.Resources == nil {
 		s.Linux.Resources = &specs.LinuxResources{}

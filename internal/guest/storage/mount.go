@@ -167,7 +167,7 @@ func removeDir(target string) error {
 // UnmountBeneath unmounts everything that is mounted at dir or beneath it,
 // innermost first.
 func UnmountBeneath(dir string) error {
-	b, err := os.ReadFile("/proc/self/mountinfo")
+	b, err := os.ReadFile("/proc/thread-self/mountinfo")
 	if err != nil {
 		return err
 	}
