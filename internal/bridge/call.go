@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"math/bits"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 )
@@ -137,7 +139,22 @@ func decode(t Type, container string, body []byte, resp responder) error {
 	if container == NilContainer {
 		container = ""
 	}
-	return &Error{Op: t, Container: container, Result: r.Result, Message: r.ErrorMessage, Records: r.ErrorRecords}
+	return &Error{Op: t, Container: container, Result: r.Result, Message: clip(r.ErrorMessage, maxText), Records: clipRecords(r.ErrorRecords)}
+}
+
+// maxRecords is how many error records of an answer are kept.
+const maxRecords = 8
+
+// clipRecords bounds what an error of the guest's holds.
+func clipRecords(l []ErrorRecord) []ErrorRecord {
+	l = slices.Clone(l[:min(len(l), maxRecords)])
+	for i := range l {
+		r := &l[i]
+		for _, s := range []*string{&r.Message, &r.StackTrace, &r.ModuleName, &r.FileName, &r.FunctionName} {
+			*s = strings.Clone(clip(*s, maxText))
+		}
+	}
+	return l
 }
 
 func (c *Client) answered(f frame) {
@@ -196,7 +213,7 @@ func (s *strays) add(what string, attrs ...slog.Attr) {
 // clip shortens untrusted text.
 func clip(s string, n int) string {
 	if len(s) > n {
-		return s[:n] + "…"
+		return strings.ToValidUTF8(s[:n], "") + "…"
 	}
 	return s
 }

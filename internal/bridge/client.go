@@ -30,8 +30,8 @@ type Config struct {
 	// Trace returns the trace span to send with a request, or nil.
 	Trace func(context.Context) *Trace
 
-	// Observe is called with every message, in the order of the connection.
-	// It must not wait.
+	// Observe is called with every message, one at a time, in the order of
+	// each direction. It must not wait.
 	Observe func(Message)
 
 	// Logger is slog.Default() if nil.
@@ -53,6 +53,8 @@ type Client struct {
 	caps   Capabilities
 	os     string
 	ports  ports
+
+	observing sync.Mutex // held while Observe is called
 
 	send chan outgoing // to the writing goroutine
 	done chan struct{} // closed when the bridge is gone
@@ -256,9 +258,7 @@ func (c *Client) write() {
 	for {
 		select {
 		case m := <-c.send:
-			if c.config.Observe != nil {
-				c.config.Observe(m.msg)
-			}
+			c.observe(m.msg)
 			if _, err := c.conn.Write(m.bytes); err != nil {
 				c.fail(fmt.Errorf("sending %v: %w", m.msg.Type, err))
 				return
@@ -266,6 +266,14 @@ func (c *Client) write() {
 		case <-c.done:
 			return
 		}
+	}
+}
+
+func (c *Client) observe(m Message) {
+	if c.config.Observe != nil {
+		c.observing.Lock()
+		defer c.observing.Unlock()
+		c.config.Observe(m)
 	}
 }
 
@@ -277,9 +285,7 @@ func (c *Client) receive() {
 			c.fail(err)
 			return
 		}
-		if c.config.Observe != nil {
-			c.config.Observe(Message{Type: f.Type, ID: f.ID, Body: f.Body})
-		}
+		c.observe(Message{Type: f.Type, ID: f.ID, Body: f.Body})
 		switch {
 		case f.Type.isResponse():
 			c.answered(f)

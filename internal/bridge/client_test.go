@@ -306,7 +306,9 @@ func TestBadAnswers(t *testing.T) {
 			t.Errorf("%s: got %v, want %v", name, err, ErrProtocol)
 		}
 	}
-	go func() { p.answer(p.next(), map[string]any{"Result": 0, "ActivityId": "", "Toast": 1, "GuestStacks": "s"}) }()
+	go func() {
+		p.answer(p.next(), map[string]any{"Result": 0, "ActivityId": "", "Toast": 1, "GuestStacks": "s"})
+	}()
 	if s, err := c.DumpStacks(t.Context()); s != "s" || err != nil {
 		t.Errorf("after bad answers: %q, %v", s, err)
 	}
@@ -489,3 +491,20 @@ type scripted struct {
 func (s *scripted) Read(b []byte) (int, error)  { return s.r.Read(b) }
 func (s *scripted) Write(b []byte) (int, error) { return len(b), nil }
 func (s *scripted) Close() error                { return nil }
+
+// What a guest says of an error has a limit.
+func TestErrorBounds(t *testing.T) {
+	c, p := connect(t, Config{}, linux)
+	long := strings.Repeat("ä", 10<<10)
+	go func() {
+		r := &Response{Result: ErrFail, ErrorMessage: long}
+		for range 10 {
+			r.ErrorRecords = append(r.ErrorRecords, ErrorRecord{Message: long, StackTrace: long})
+		}
+		p.answer(p.next(), r)
+	}()
+	var e *Error
+	if err := c.Modify(t.Context(), 1); !errors.As(err, &e) || len(e.Message) > maxText+3 || len(e.Records) != maxRecords || len(e.Records[0].StackTrace) > maxText+3 {
+		t.Errorf("the error is %.1000v", err)
+	}
+}

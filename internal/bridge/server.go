@@ -54,7 +54,9 @@ type Server struct {
 	maxBytes int64
 	waits    atomic.Int32
 
-	mu   sync.Mutex // guards conn, and is held while a message is written
+	observing sync.Mutex // held while Observe is called
+
+	mu   sync.Mutex // guards conn, and is held while a message is written; taken before observing
 	conn net.Conn   // nil while nobody is served
 }
 
@@ -133,7 +135,7 @@ func (s *Server) Serve(ctx context.Context, conn net.Conn) error {
 		if !f.Type.isRequest() {
 			return fmt.Errorf("%w: message of type %v", ErrProtocol, f.Type)
 		}
-		s.observe(f.Type, f.ID, f.Body, false)
+		s.observe(Message{Type: f.Type, ID: f.ID, Body: f.Body})
 		if f.Type == negotiate.Type || !negotiated {
 			if s.negotiate(ctx, f) {
 				negotiated = true
@@ -207,9 +209,7 @@ func (s *Server) send(t Type, id uint64, b []byte) error {
 	if s.conn == nil {
 		return ErrClosed
 	}
-	if s.config.Observe != nil {
-		s.config.Observe(Message{Type: t, ID: id, Body: b[headerSize:], Sent: true})
-	}
+	s.observe(Message{Type: t, ID: id, Body: b[headerSize:], Sent: true})
 	if _, err := s.conn.Write(b); err != nil {
 		s.conn.Close() // a part may have been written
 		return fmt.Errorf("%w: %w", ErrClosed, err)
@@ -217,13 +217,12 @@ func (s *Server) send(t Type, id uint64, b []byte) error {
 	return nil
 }
 
-func (s *Server) observe(t Type, id uint64, body []byte, sent bool) {
-	if s.config.Observe == nil {
-		return
+func (s *Server) observe(m Message) {
+	if s.config.Observe != nil {
+		s.observing.Lock()
+		defer s.observing.Unlock()
+		s.config.Observe(m)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.config.Observe(Message{Type: t, ID: id, Body: body, Sent: sent})
 }
 
 // respond sends the answer to a request.
