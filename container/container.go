@@ -8,6 +8,7 @@ import (
 	"path"
 	"regexp"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/Microsoft/go-winio/pkg/guid"
@@ -58,9 +59,10 @@ type Container struct {
 	vm     *uvm.UtilityVM
 	stages []hcs.Stage
 
-	mu      sync.Mutex
-	started bool   // there is a process, so there will be an exit
-	undo    []step // what Delete has left to do, last first
+	started atomic.Bool // there is a process, so there will be an exit
+
+	deleting sync.Mutex // one Delete at a time
+	undo     []step     // what Delete has left to do, last first; guarded by deleting once Create has returned
 }
 
 type step struct {
@@ -69,42 +71,36 @@ type step struct {
 }
 
 // Create puts the layers of c into vm, combines them, and creates the
-// container. Nothing runs yet: see [Container.Command]. When it fails,
+// container. Nothing runs yet: see [Container.Init]. When it fails,
 // everything has been taken out again. The caller deletes the container.
+//
+// An error can be compared with [ErrCommandNotFound] and
+// [ErrCommandNotExecutable]: the guest looks for the command of the spec
+// already here.
 func Create(ctx context.Context, vm *uvm.UtilityVM, c Config) (_ *Container, err error) {
-	if c.ID == "" {
-		g, err := guid.NewV4()
-		if err != nil {
-			return nil, err
-		}
-		c.ID = g.String()
-	}
-	if !validID.MatchString(c.ID) {
-		return nil, fmt.Errorf("creating container: id %q is not 1 to 128 letters, digits, and \"_.-\"", c.ID)
+	if err := c.check(); err != nil {
+		return nil, fmt.Errorf("creating container: %w", err)
 	}
 	k := &Container{vm: vm}
 	defer func() {
-		if err != nil {
-			err = fmt.Errorf("creating container %s: %w", c.ID, errors.Join(err, k.release(context.WithoutCancel(ctx))))
+		if err == nil {
+			return
 		}
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
+		defer cancel()
+		err = errors.Join(err, k.release(ctx))
 	}()
-	if c.Spec == nil || c.Spec.Process == nil {
-		return nil, errors.New("the spec has no process")
-	}
-	if len(c.Layers) == 0 {
-		return nil, errors.New("there are no layers")
-	}
 	began := time.Now()
 	root := path.Join("/run/gcs/c", c.ID)
 	rootfs, err := k.mountRoot(ctx, c, root)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("creating container %s: %w", c.ID, err)
 	}
 	k.stage("layers", began)
 	began = time.Now()
 	spec, err := guestSpec(c.Spec, rootfs)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("creating container %s: %w", c.ID, err)
 	}
 	doc := &hcsschema.LinuxHostedSystem{
 		SchemaVersion:    hcsschema.SchemaV21(),
@@ -112,18 +108,41 @@ func Create(ctx context.Context, vm *uvm.UtilityVM, c Config) (_ *Container, err
 		OciSpecification: spec,
 	}
 	if k.Container, err = vm.CreateContainer(ctx, c.ID, doc); err != nil {
-		return nil, err
+		return nil, commandError(err)
 	}
 	k.push("closing container", func(context.Context) error { return k.Container.Close() })
 	if vm.DeleteContainerStateSupported() {
 		k.push("deleting the guest's state", func(ctx context.Context) error { return vm.DeleteContainerState(ctx, c.ID) })
 	}
 	if err := k.Container.Start(ctx); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("starting container %s: %w", c.ID, err)
 	}
 	k.push("stopping container", k.stop)
 	k.stage("container", began)
 	return k, nil
+}
+
+// check refuses what cannot be created, and draws an id if there is none.
+func (c *Config) check() error {
+	switch {
+	case c.Spec == nil || c.Spec.Process == nil:
+		return errors.New("the spec has no process")
+	case len(c.Layers) == 0:
+		return errors.New("there are no layers")
+	case c.ScratchSize < 0:
+		return fmt.Errorf("size of the scratch disk %d is negative", c.ScratchSize)
+	}
+	if c.ID == "" {
+		g, err := guid.NewV4()
+		if err != nil {
+			return err
+		}
+		c.ID = g.String()
+	}
+	if !validID.MatchString(c.ID) {
+		return fmt.Errorf("id %q is not 1 to 128 letters, digits, and \"_.-\"", c.ID)
+	}
+	return nil
 }
 
 // Timeline tells how long the steps of Create took.
@@ -146,22 +165,20 @@ func (k *Container) CreateProcess(ctx context.Context, config any) (cow.Process,
 	if err != nil {
 		return nil, commandError(err)
 	}
-	k.mu.Lock()
-	k.started = true
-	k.mu.Unlock()
+	k.started.Store(true)
 	return p, nil
 }
 
-// stopTimeout bounds each way of stopping a container.
-const stopTimeout = 30 * time.Second
+const (
+	stopTimeout    = 30 * time.Second // of stopping a container
+	releaseTimeout = time.Minute      // of undoing a Create that failed
+)
 
-// stop makes sure that nothing of the container runs.
+// stop makes sure that nothing of the container runs, its init included that
+// the guest keeps ready for the first CreateProcess.
 func (k *Container) stop(ctx context.Context) error {
-	if !k.started { // release holds k.mu
-		return nil
-	}
 	ended := make(chan struct{})
-	go func() {
+	go func() { // ends at the latest when the container is closed
 		defer close(ended)
 		k.Container.Wait()
 	}()
@@ -172,10 +189,12 @@ func (k *Container) stop(ctx context.Context) error {
 	}
 	select {
 	case <-ended:
-		return nil
 	case <-ctx.Done():
-		return ctx.Err()
+		if k.started.Load() { // else not every guest tells of an end
+			return ctx.Err()
+		}
 	}
+	return nil
 }
 
 // Delete ends what still runs in the container and takes it and its disks out
@@ -189,8 +208,8 @@ func (k *Container) Delete(ctx context.Context) error {
 }
 
 func (k *Container) release(ctx context.Context) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
+	k.deleting.Lock()
+	defer k.deleting.Unlock()
 	var errs []error
 	var left []step
 	for i := len(k.undo) - 1; i >= 0; i-- {

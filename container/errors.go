@@ -2,7 +2,7 @@ package container
 
 import (
 	"errors"
-	"fmt"
+	"strings"
 )
 
 // Why a command could not be started.
@@ -18,8 +18,24 @@ const (
 	resultDenied   = 0x80070005
 )
 
-// commandError returns err, the failure of a CreateProcess, such that
-// [errors.Is] tells whether it was the command that could not be run.
+// A startError is a failure to start a command. It wraps its class, one of
+// the sentinels, and what the agent said.
+type startError struct{ class, err error }
+
+// Error leaves out of the agent's words how it came to run the command.
+func (e *startError) Error() string {
+	s := e.err.Error()
+	if i := strings.LastIndex(s, `exec: "`); i >= 0 {
+		s = s[i:]
+	}
+	return e.class.Error() + ": " + s
+}
+
+func (e *startError) Unwrap() []error { return []error{e.class, e.err} }
+
+// commandError returns err, the failure to create a container or a process,
+// such that [errors.Is] tells whether it was the command that could not be
+// run.
 func commandError(err error) error {
 	var r interface {
 		error
@@ -30,9 +46,9 @@ func commandError(err error) error {
 	}
 	switch r.HRESULT() {
 	case resultNotFound:
-		return fmt.Errorf("%w: %w", ErrCommandNotFound, err)
+		return &startError{ErrCommandNotFound, err}
 	case resultDenied:
-		return fmt.Errorf("%w: %w", ErrCommandNotExecutable, err)
+		return &startError{ErrCommandNotExecutable, err}
 	}
 	return err
 }

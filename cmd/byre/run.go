@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"time"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
@@ -53,6 +55,7 @@ type run struct {
 
 	progress *progress
 	signals  *signals
+	guest    guestLog
 	report   report
 }
 
@@ -102,6 +105,9 @@ func (r *run) options(memory int64) (*uvm.OptionsLCOW, error) {
 	}
 	o := uvm.NewDefaultOptionsLCOW(f.name, "byre")
 	o.Engine = engine.New(engine.Config{Accel: f.accel})
+	if !slog.Default().Enabled(context.Background(), slog.LevelDebug) {
+		o.OutputHandler = r.guest.read
+	}
 	if mb != 0 {
 		o.MemorySizeInMB = mb
 	}
@@ -114,19 +120,22 @@ func (r *run) options(memory int64) (*uvm.OptionsLCOW, error) {
 // inVM boots the VM while the image is made ready, and runs the container.
 func (r *run) inVM(ctx context.Context, opts *uvm.OptionsLCOW, so container.SpecOptions) (code int, err error) {
 	var img *container.Image
+	var spec *specs.Spec
 	var vm *uvm.UtilityVM
 	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		var err error
+	g.Go(func() (err error) {
 		began := time.Now()
 		img, err = container.OpenImage(gctx, r.image, container.ImageOptions{
 			Pull: r.flags.pull, Platform: r.flags.platform, Progress: r.progress.layer,
 		})
+		if err != nil {
+			return err
+		}
 		r.report.image = hcs.Stage{Name: "image", At: began, Took: time.Since(began)}
+		spec, err = container.NewSpec(img, so) // fails before the VM is there
 		return err
 	})
-	g.Go(func() error {
-		var err error
+	g.Go(func() (err error) {
 		vm, err = r.boot(gctx, opts)
 		return err
 	})
@@ -135,7 +144,6 @@ func (r *run) inVM(ctx context.Context, opts *uvm.OptionsLCOW, so container.Spec
 		defer img.Close()
 	}
 	if vm != nil {
-		r.report.vm = vm.Timeline()
 		defer func() {
 			began := time.Now()
 			if cerr := vm.Close(); cerr != nil {
@@ -148,8 +156,13 @@ func (r *run) inVM(ctx context.Context, opts *uvm.OptionsLCOW, so container.Spec
 	if err != nil {
 		return codeFailed, err
 	}
+	// Who gives up does not wait for a guest that does not answer.
+	defer context.AfterFunc(ctx, func() { vm.Terminate(context.WithoutCancel(ctx)) })()
 	r.report.ID = vm.ID()
-	return r.inContainer(ctx, vm, img, so)
+	if so.Terminal {
+		spec.Process.ConsoleSize = terminalSize(os.Stdin)
+	}
+	return r.inContainer(ctx, vm, container.Config{ID: vm.ID(), Spec: spec, Layers: img.Layers()})
 }
 
 func (r *run) boot(ctx context.Context, opts *uvm.OptionsLCOW) (*uvm.UtilityVM, error) {
@@ -160,26 +173,25 @@ func (r *run) boot(ctx context.Context, opts *uvm.OptionsLCOW) (*uvm.UtilityVM, 
 	if err != nil {
 		return nil, err
 	}
-	if err := vm.Start(ctx); err != nil {
-		return nil, errors.Join(err, vm.Close())
+	err = vm.Start(ctx)
+	r.report.vm = vm.Timeline()
+	if err != nil {
+		err = errors.Join(err, vm.Close())
+		if ctx.Err() == nil {
+			err = r.withLastWords(err)
+		}
+		return nil, err
 	}
 	return vm, nil
 }
 
-func (r *run) inContainer(ctx context.Context, vm *uvm.UtilityVM, img *container.Image, so container.SpecOptions) (int, error) {
-	spec, err := container.NewSpec(img, so)
-	if err != nil {
-		return codeFailed, err
-	}
-	if so.Terminal {
-		spec.Process.ConsoleSize = terminalSize(os.Stdin)
-	}
+func (r *run) inContainer(ctx context.Context, vm *uvm.UtilityVM, config container.Config) (int, error) {
 	const name = "creating the container"
 	r.progress.update(name, 0, 0)
-	c, err := container.Create(ctx, vm, container.Config{ID: vm.ID(), Spec: spec, Layers: img.Layers()})
+	c, err := container.Create(ctx, vm, config)
 	r.progress.finish(name)
 	if err != nil {
-		return failure(vm, err)
+		return r.failure(vm, err)
 	}
 	r.report.stages = append(r.report.stages, c.Timeline()...)
 	r.progress.stop() // from here on stderr is the container's
@@ -187,22 +199,45 @@ func (r *run) inContainer(ctx context.Context, vm *uvm.UtilityVM, img *container
 	code, err := r.process(ctx, c)
 	r.report.add("process", began)
 	if err != nil {
-		return failure(vm, err)
+		return r.failure(vm, err)
 	}
 	return code, nil
 }
 
+// endPatience is how long the end of a VM may come after that of the
+// connections to it.
+const endPatience = 3 * time.Second
+
 // failure tells why something in the VM failed, and with which exit code.
-func failure(vm *uvm.UtilityVM, err error) (int, error) {
-	var exit *hcs.Exit
-	if e := vm.ExitError(); errors.As(e, &exit) {
-		return codeFailed, fmt.Errorf("the VM ended: %w", e)
-	}
+func (r *run) failure(vm *uvm.UtilityVM, err error) (int, error) {
 	switch {
 	case errors.Is(err, container.ErrCommandNotFound):
 		return codeNotFound, err
 	case errors.Is(err, container.ErrCommandNotExecutable):
 		return codeNotExecutable, err
 	}
+	ended := make(chan struct{})
+	go func() { // ends at the latest when the VM is closed
+		defer close(ended)
+		vm.Wait()
+	}()
+	t := time.NewTimer(endPatience)
+	defer t.Stop()
+	select {
+	case <-ended:
+	case <-t.C:
+	}
+	var exit *hcs.Exit
+	if e := vm.ExitError(); errors.As(e, &exit) {
+		return codeFailed, r.withLastWords(fmt.Errorf("the VM ended: %w", e))
+	}
 	return codeFailed, err
+}
+
+// withLastWords adds to err what the guest's agent said when it died.
+func (r *run) withLastWords(err error) error {
+	if s := r.guest.lastWords(); s != "" {
+		return fmt.Errorf("%w\nthe guest's agent said:\n%s", err, s)
+	}
+	return err
 }

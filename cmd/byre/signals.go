@@ -21,6 +21,7 @@ const interrupts = 3
 // is one, a signal that ends programs ends the run.
 type signals struct {
 	ch     chan os.Signal
+	queue  chan syscall.Signal // to be delivered; who delivers may have to wait for the guest
 	cancel context.CancelCauseFunc
 	subst  syscall.Signal // sent instead of SIGINT and SIGTERM; 0 sends those
 	done   sync.WaitGroup
@@ -36,11 +37,20 @@ type signals struct {
 // run.
 func catchSignals(ctx context.Context, stopSignal string) (context.Context, *signals) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	s := &signals{ch: make(chan os.Signal, 32), cancel: cancel, subst: signalNumber(stopSignal)}
+	s := &signals{
+		ch: make(chan os.Signal, 32), queue: make(chan syscall.Signal, 32),
+		cancel: cancel, subst: signalNumber(stopSignal),
+	}
 	signal.Notify(s.ch, caught...)
 	s.done.Go(func() {
+		defer close(s.queue)
 		for sig := range s.ch {
-			s.handle(ctx, sig.(syscall.Signal))
+			s.receive(sig.(syscall.Signal))
+		}
+	})
+	s.done.Go(func() {
+		for sig := range s.queue {
+			s.deliver(ctx, sig)
 		}
 	})
 	return ctx, s
@@ -52,7 +62,10 @@ func (s *signals) forward(p cow.Process, tty bool) {
 	s.p, s.tty = p, tty
 	s.mu.Unlock()
 	if tty {
-		s.ch <- resized // the size may have changed since the container was made
+		select {
+		case s.ch <- resized: // the size may have changed since the container was made
+		default: // so many signals wait that one of them may be it
+		}
 	}
 }
 
@@ -63,30 +76,44 @@ func (s *signals) ended() (syscall.Signal, bool) {
 	return s.last, s.last != 0
 }
 
+// stop ends the context too.
 func (s *signals) stop() {
 	signal.Stop(s.ch)
 	close(s.ch)
-	s.done.Wait()
 	s.cancel(nil)
+	s.done.Wait()
 }
 
-func (s *signals) handle(ctx context.Context, sig syscall.Signal) {
-	ends := sig == syscall.SIGINT || sig == syscall.SIGTERM || sig == syscall.SIGHUP || sig == syscall.SIGQUIT
+// receive counts the requests to end and queues what is for the process.
+func (s *signals) receive(sig syscall.Signal) {
 	s.mu.Lock()
-	p, tty := s.p, s.tty
-	if ends {
+	defer s.mu.Unlock()
+	switch sig {
+	case syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT:
 		s.asked++
-		if p == nil || s.asked >= interrupts {
+		if s.p == nil || s.asked >= interrupts {
 			s.last = sig
 			s.cancel(fmt.Errorf("interrupted (%v)", sig))
-			s.mu.Unlock()
 			return
 		}
+	case syscall.SIGPIPE:
+		return // a stream of byre's own is gone; writing to it fails
 	}
-	s.mu.Unlock()
-	if p == nil || sig == syscall.SIGPIPE {
+	if s.p == nil {
 		return
 	}
+	select {
+	case s.queue <- sig:
+	default:
+		slog.Warn("signal not delivered: too many are under way", "signal", sig)
+	}
+}
+
+// deliver passes a signal on to the process.
+func (s *signals) deliver(ctx context.Context, sig syscall.Signal) {
+	s.mu.Lock()
+	p, tty := s.p, s.tty
+	s.mu.Unlock()
 	if sig == resized {
 		if box := terminalSize(os.Stdin); tty && box != nil {
 			if err := p.ResizeConsole(ctx, uint16(box.Width), uint16(box.Height)); err != nil {
@@ -98,7 +125,7 @@ func (s *signals) handle(ctx context.Context, sig syscall.Signal) {
 	if s.subst != 0 && (sig == syscall.SIGINT || sig == syscall.SIGTERM) {
 		sig = s.subst
 	}
-	if _, err := p.Signal(ctx, hcsschema.SignalProcessOptionsLCOW{Signal: int(sig)}); err != nil {
+	if _, err := p.Signal(ctx, hcsschema.SignalProcessOptionsLCOW{Signal: int(sig)}); err != nil && ctx.Err() == nil {
 		slog.WarnContext(ctx, "signal not delivered", "signal", sig, "err", err)
 	}
 }
