@@ -31,7 +31,8 @@
 // [UtilityVM.Wait] returns when the machine has stopped, for whatever reason;
 // [UtilityVM.ExitError] tells an orderly end (nil) from all others, which
 // wrap an [hcs.Exit]. A call that needs the guest ends when its context ends
-// or the machine does.
+// or the guest is gone, which is [hcs.ErrStopped]: the machine has stopped, or
+// its agent is lost.
 //
 // Methods are safe for concurrent use. No lock is held across a call to host
 // or guest, but for that of the one disk or share that the call is about.

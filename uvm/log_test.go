@@ -80,20 +80,18 @@ func TestLogOutputReadError(t *testing.T) {
 
 // endless repeats a text until n bytes have been read.
 func endless(text string, n int64) io.Reader {
-	return io.LimitReader(&repeat{text: text}, n)
+	return io.LimitReader(&repeat{block: strings.Repeat(text, 4096)}, n)
 }
 
 type repeat struct {
-	text string
-	at   int
+	block string
+	at    int
 }
 
 func (r *repeat) Read(p []byte) (int, error) {
-	for i := range p {
-		p[i] = r.text[r.at%len(r.text)]
-		r.at++
-	}
-	return len(p), nil
+	n := copy(p, r.block[r.at:])
+	r.at = (r.at + n) % len(r.block)
+	return n, nil
 }
 
 // TestLogOutputIsBounded checks that a hostile guest can neither make the host

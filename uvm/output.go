@@ -28,10 +28,15 @@ func (vm *UtilityVM) readOutput(a arrival) arrival {
 func (vm *UtilityVM) finishOutput() { vm.outputOnce.Do(func() { close(vm.outputDone) }) }
 
 // drain waits for the last output of a VM that has stopped. It comes to its
-// end by itself; if not, it is cut off.
+// end by itself; if not, or if the VM could not be stopped, it is cut off.
 func (vm *UtilityVM) drain() {
 	t := time.NewTimer(drainTimeout)
 	defer t.Stop()
+	select {
+	case <-vm.sys.Done():
+	default:
+		t.Reset(0)
+	}
 	select {
 	case <-vm.outputDone:
 		return

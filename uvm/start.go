@@ -72,7 +72,7 @@ type boot struct {
 	running bool   // the engine has started the system
 	record  record
 
-	entropy, log, bridge chan arrival // nil where nothing is accepted
+	entropy, log, bridge chan arrival // nil where nothing is accepted, or any more
 }
 
 // An arrival is the first connection to one of the services, or why there is
@@ -151,8 +151,12 @@ func (b *boot) run(ctx context.Context) error {
 		if a.err != nil {
 			return nil, a.err
 		}
-		vm.times.add(stage, last, a.at)
-		last = a.at
+		at := a.at
+		if at.Before(last) { // the guest was faster than the call that started it
+			at = last
+		}
+		vm.times.add(stage, last, at)
+		last = at
 		return a.conn, nil
 	}
 	if _, err := wait(StageKernel, b.entropy); err != nil {
@@ -164,6 +168,7 @@ func (b *boot) run(ctx context.Context) error {
 	switch {
 	case vm.external:
 		conn, err := wait(StageAgent, b.bridge)
+		b.bridge = nil // it has no second arrival
 		if err != nil {
 			return err
 		}
@@ -176,7 +181,7 @@ func (b *boot) run(ctx context.Context) error {
 
 // connect makes the bridge over conn.
 func (b *boot) connect(ctx context.Context, conn net.Conn) error {
-	b.stage, b.bridge = StageBridge, nil
+	b.stage = StageBridge
 	vm, begun := b.vm, time.Now()
 	c, err := bridge.Connect(ctx, conn, bridge.Config{
 		Listen:  func(port uint32) (net.Listener, error) { return vm.sys.Listen(hcs.VsockServiceID(port)) },

@@ -2,6 +2,7 @@ package uvm
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"sync"
@@ -115,24 +116,28 @@ func (vm *UtilityVM) guest() (*bridge.Client, error) {
 	return nil, &hcs.Error{Op: "reach guest", System: vm.id, Err: hcs.ErrInvalidState}
 }
 
-// guestError gives err the class that it has when the guest cannot answer
+// guestError gives err the class [hcs.ErrStopped] if the guest cannot answer
 // any more.
 func (vm *UtilityVM) guestError(err error) error {
 	if err == nil {
 		return nil
 	}
+	gone := errors.Is(err, bridge.ErrClosed)
 	select {
 	case <-vm.sys.Done():
-		return &hcs.Error{Op: "reach guest", System: vm.id, Err: &stoppedError{err}}
+		gone = true
 	default:
-		return err
 	}
+	if gone {
+		return &goneError{err}
+	}
+	return err
 }
 
-// A stoppedError is the failure of a call during which the VM stopped.
-type stoppedError struct{ err error }
+// A goneError is the failure of a call whose guest went away.
+type goneError struct{ err error }
 
-func (e *stoppedError) Error() string { return hcs.ErrStopped.Error() + ": " + e.err.Error() }
+func (e *goneError) Error() string { return "guest is gone: " + e.err.Error() }
 
 // Unwrap returns the class and the failure.
-func (e *stoppedError) Unwrap() []error { return []error{hcs.ErrStopped, e.err} }
+func (e *goneError) Unwrap() []error { return []error{hcs.ErrStopped, e.err} }

@@ -1,0 +1,320 @@
+package uvm_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/byrevm/byre/hcs"
+	"github.com/byrevm/byre/hcs/hcstest"
+	"github.com/byrevm/byre/uvm"
+)
+
+// brief is how long a start may take that waits for a guest in vain.
+const brief = 100 * time.Millisecond
+
+// dial connects a guest to a port of the host; it fails only when the machine
+// has stopped.
+func dial(m *hcstest.Machine, port uint32) io.ReadWriteCloser {
+	c, err := m.Dial(hcs.VsockServiceID(port))
+	if err != nil {
+		<-m.Context().Done()
+		return nopCloser{new(bytes.Buffer)}
+	}
+	return c
+}
+
+type nopCloser struct{ io.ReadWriter }
+
+func (nopCloser) Close() error { return nil }
+
+// stages are guests that stop where the stage of that name would go on, by
+// what they do then.
+func stages(end func(*hcstest.Machine)) map[string]func(*hcstest.Machine) {
+	return map[string]func(*hcstest.Machine){
+		uvm.StageKernel: end,
+		uvm.StageInit: func(m *hcstest.Machine) {
+			c := dial(m, hcs.EntropyPort)
+			defer c.Close()
+			io.Copy(io.Discard, c)
+			end(m)
+		},
+		uvm.StageAgent: func(m *hcstest.Machine) {
+			c, l := dial(m, hcs.EntropyPort), dial(m, hcs.LogPort)
+			defer c.Close()
+			defer l.Close()
+			io.Copy(io.Discard, c)
+			end(m)
+		},
+		uvm.StageBridge: func(m *hcstest.Machine) {
+			c, l, b := dial(m, hcs.EntropyPort), dial(m, hcs.LogPort), dial(m, hcs.BridgePort)
+			defer c.Close()
+			defer l.Close()
+			defer b.Close()
+			io.Copy(io.Discard, c)
+			io.ReadFull(b, make([]byte, 16))
+			end(m)
+		},
+	}
+}
+
+// startError starts v, which fails, and checks what does not depend on how.
+func startError(t *testing.T, v *testVM, ctx context.Context) *uvm.StartError {
+	t.Helper()
+	err := v.Start(ctx)
+	var e *uvm.StartError
+	if !errors.As(err, &e) {
+		t.Fatalf("got %v", err)
+	}
+	t.Log(err)
+	if e.ID != v.ID() || !strings.Contains(err.Error(), v.ID()) {
+		t.Errorf("the error does not name the VM: %v", err)
+	}
+	return e
+}
+
+// TestStartDies lets the VM die in each stage.
+func TestStartDies(t *testing.T) {
+	exit := &hcs.Exit{Kind: hcs.ExitPanic, Log: []string{"one", "Kernel panic - not syncing: test"}}
+	for stage, boot := range stages(func(m *hcstest.Machine) { m.Exit(exit) }) {
+		t.Run(stage, func(t *testing.T) {
+			v := create(t, setup{config: hcstest.Config{Boot: boot}})
+			e := startError(t, v, t.Context())
+			var got *hcs.Exit
+			if e.Stage != stage || !errors.As(e, &got) || got != exit || e.Exit != exit {
+				t.Errorf("stage %s, exit %v", e.Stage, got)
+			}
+			if !strings.Contains(e.Error(), exit.Log[1]) {
+				t.Error("the error does not show the console")
+			}
+			if err := v.Wait(); err != nil {
+				t.Error(err)
+			}
+			if err := v.ExitError(); !errors.As(err, &got) || got != exit {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestStartHangs lets the guest do nothing more in each stage.
+func TestStartHangs(t *testing.T) {
+	for stage, boot := range stages(func(m *hcstest.Machine) { <-m.Context().Done() }) {
+		for name, limit := range map[string]func(context.Context) (context.Context, context.CancelFunc){
+			"deadline": func(ctx context.Context) (context.Context, context.CancelFunc) {
+				return context.WithTimeout(ctx, brief)
+			},
+			"canceled": func(ctx context.Context) (context.Context, context.CancelFunc) {
+				ctx, cancel := context.WithCancel(ctx)
+				time.AfterFunc(brief, cancel)
+				return ctx, cancel
+			},
+		} {
+			t.Run(stage+" "+name, func(t *testing.T) {
+				v := create(t, setup{config: hcstest.Config{Boot: boot}})
+				ctx, cancel := limit(t.Context())
+				defer cancel()
+				e := startError(t, v, ctx)
+				if e.Stage != stage || !errors.Is(e, ctx.Err()) {
+					t.Errorf("stage %s, error %v", e.Stage, e)
+				}
+				if e.Exit == nil || e.Exit.Kind != hcs.ExitTerminated {
+					t.Errorf("exit %v", e.Exit)
+				}
+				if err := v.ExitError(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+}
+
+// TestStartFaults lets the agent misbehave in every way that package hcstest
+// knows.
+func TestStartFaults(t *testing.T) {
+	for f := hcstest.FaultNeverConnect; f <= hcstest.FaultOOM; f++ {
+		t.Run(fmt.Sprint(f), func(t *testing.T) {
+			v := create(t, setup{guest: &hcstest.Guest{Fault: f}})
+			ctx, cancel := context.WithTimeout(t.Context(), 5*brief)
+			defer cancel()
+			e := startError(t, v, ctx)
+			waits := slices.Contains([]hcstest.Fault{hcstest.FaultNeverConnect, hcstest.FaultMute, hcstest.FaultEndless, hcstest.FaultFlood}, f)
+			if errors.Is(e, context.DeadlineExceeded) != waits {
+				t.Errorf("got %v", e)
+			}
+			kinds := map[hcstest.Fault]hcs.ExitKind{hcstest.FaultDie: hcs.ExitAgent, hcstest.FaultPanic: hcs.ExitPanic, hcstest.FaultOOM: hcs.ExitOOM}
+			want, ok := kinds[f]
+			if !ok {
+				want = hcs.ExitTerminated
+			}
+			if e.Exit == nil || e.Exit.Kind != want {
+				t.Errorf("exit %v, want %v", e.Exit, want)
+			}
+			var exit *hcs.Exit
+			if errors.As(e, &exit) != ok {
+				t.Errorf("error %v wraps exit %v", e, exit)
+			}
+			if e.Stage == uvm.StageBridge && len(e.Messages) == 0 {
+				t.Error("the last messages are not in the error")
+			}
+		})
+	}
+}
+
+// TestStartEngineFails lets the engine fail to start, and to clean up.
+func TestStartEngineFails(t *testing.T) {
+	v := create(t, setup{})
+	v.hook.set(hcstest.FailNth(hcstest.OpStart, 1, errBoom))
+	e := startError(t, v, t.Context())
+	if e.Stage != uvm.StageVMM || !errors.Is(e, errBoom) || e.Exit != nil {
+		t.Errorf("stage %s, exit %v, error %v", e.Stage, e.Exit, e)
+	}
+	if l, c := v.system().Open(); l != 0 || c != 0 {
+		t.Errorf("%d listeners and %d connections left", l, c)
+	}
+	if err := v.Start(t.Context()); !errors.Is(err, hcs.ErrInvalidState) {
+		t.Errorf("second Start: %v", err)
+	}
+
+}
+
+// TestStartCleanUpFails checks that a VM that could not be stopped is told of.
+func TestStartCleanUpFails(t *testing.T) {
+	v := create(t, setup{guest: &hcstest.Guest{Fault: hcstest.FaultGarbage}})
+	errTerminate := errors.New("terminate failed")
+	v.hook.set(hcstest.FailNth(hcstest.OpTerminate, 1, errTerminate))
+	if e := startError(t, v, t.Context()); !errors.Is(e, errTerminate) {
+		t.Errorf("the failure to clean up is not told: %v", e)
+	}
+}
+
+// TestStartDeadline checks how long a start may take.
+func TestStartDeadline(t *testing.T) {
+	for name, own := range map[string]time.Duration{"default": 0, "longer": time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			v := create(t, setup{})
+			ctx, want := t.Context(), 2*time.Minute
+			if own != 0 {
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithTimeout(ctx, own)
+				defer cancel()
+				want = own
+			}
+			v.hook.set(func(ctx context.Context, c hcstest.Call) error {
+				if c.Op == hcstest.OpStart {
+					d, ok := ctx.Deadline()
+					if left := time.Until(d); !ok || left > want || left < want-10*time.Second {
+						t.Errorf("the start may take %v", left)
+					}
+				}
+				return nil
+			})
+			if err := v.Start(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestStartClosed closes the VM while it starts.
+func TestStartClosed(t *testing.T) {
+	for stage, boot := range stages(func(m *hcstest.Machine) {
+		m.Ask(m.Context(), "reached", nil)
+		<-m.Context().Done()
+	}) {
+		t.Run(stage, func(t *testing.T) {
+			v := create(t, setup{config: hcstest.Config{Boot: boot}})
+			reached := make(chan struct{})
+			v.hook.set(func(_ context.Context, c hcstest.Call) error {
+				if c.Op == "reached" {
+					close(reached)
+				}
+				return nil
+			})
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				<-reached
+				if err := v.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+			e := startError(t, v, t.Context())
+			wg.Wait()
+			if e.Stage != stage {
+				t.Errorf("stage %s", e.Stage)
+			}
+		})
+	}
+}
+
+// TestStartVariants starts VMs that lack one of the connections.
+func TestStartVariants(t *testing.T) {
+	for name, c := range map[string]struct {
+		edit func(*uvm.OptionsLCOW)
+		want string
+	}{
+		"no log":   {func(o *uvm.OptionsLCOW) { o.ForwardStderr = false }, "create vmm kernel agent bridge"},
+		"internal": {func(o *uvm.OptionsLCOW) { o.ExternalGuestConnection = false }, "create vmm kernel init bridge"},
+		"no guest": {func(o *uvm.OptionsLCOW) { o.UseGuestConnection = false }, "create vmm kernel init"},
+		"root on VPMEM": {func(o *uvm.OptionsLCOW) {
+			o.RootFSFile, o.PreferredRootFSType = uvm.VhdFile, uvm.PreferredRootFSTypeVHD
+		}, "create vmm kernel init agent bridge"},
+		"host's request": {nil, "create vmm kernel init agent bridge"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := start(t, setup{edit: c.edit, guest: &hcstest.Guest{HostMessages: name == "host's request"}})
+			var got []string
+			for _, s := range v.Timeline() {
+				got = append(got, s.Name)
+			}
+			if strings.Join(got, " ") != c.want {
+				t.Errorf("stages %s", got)
+			}
+			n, _ := v.Capabilities()
+			if want := uint32(4); name != "no guest" && n != want {
+				t.Errorf("protocol %d", n)
+			}
+		})
+	}
+}
+
+// TestOutputHandler checks that the handler gets all output, that Wait and
+// Close wait for it, and that one that does not read blocks nobody.
+func TestOutputHandler(t *testing.T) {
+	g := &hcstest.Guest{Log: []string{"hello", "world"}}
+	finish := make(chan struct{})
+	var got []byte
+	v := start(t, setup{guest: g, edit: func(o *uvm.OptionsLCOW) {
+		o.OutputHandler = func(r io.Reader) {
+			got, _ = io.ReadAll(r)
+			<-finish
+		}
+	}})
+	waited := make(chan error)
+	go func() { waited <- v.Wait() }()
+	v.system().Exit(&hcs.Exit{Kind: hcs.ExitGuest})
+	select {
+	case <-waited:
+		t.Error("Wait returned before the output was handled")
+	case <-time.After(brief):
+	}
+	close(finish)
+	if err := <-waited; err != nil || !strings.HasPrefix(string(got), "hello\nworld\n") {
+		t.Errorf("got %q, %v", got, err)
+	}
+
+	lines := slices.Repeat([]string{strings.Repeat("x", 1000)}, 1000)
+	v = start(t, setup{guest: &hcstest.Guest{Log: lines}, edit: func(o *uvm.OptionsLCOW) {
+		o.OutputHandler = func(io.Reader) {}
+	}})
+	if err := errors.Join(v.Terminate(t.Context()), v.Wait()); err != nil {
+		t.Error(err)
+	}
+}
