@@ -247,6 +247,7 @@ func TestHostile(t *testing.T) {
 		{"sparse bomb", raw(sparseBomb()), ErrTooLarge},
 		{"too many files", raw(tarOf(t, manyFiles(2000)...)), ErrTooLarge},
 		{"too deep", raw(tarOf(t, deep...)), ErrTooLarge},
+		{"too many links followed", raw(tarOf(t, zigzag()...)), ErrTooLarge},
 		{"link loop", raw(tarOf(t, loop...)), ErrInvalid},
 		{"link to nothing", raw(tarOf(t, hardlink("a", "b"))), ErrNotFound},
 		{"link to a folder", raw(tarOf(t, dir("d"), hardlink("a", "d"))), ErrInvalid},
@@ -286,6 +287,15 @@ func TestHostile(t *testing.T) {
 			noLeftovers(t, c)
 		})
 	}
+}
+
+// zigzag has long ways to short names.
+func zigzag() []tarEntry {
+	es := []tarEntry{dir("a/b"), symlink("s", strings.Repeat("a/../", 800)+"a")}
+	for i := range 900 {
+		es = append(es, file(fmt.Sprint("s/b/../../s/b/../../s/b/f", i%9), ""))
+	}
+	return es
 }
 
 func manyFiles(n int) []tarEntry {

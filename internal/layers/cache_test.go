@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -109,8 +111,8 @@ func TestCancel(t *testing.T) {
 	}
 }
 
-// TestStall has a registry that sends half a layer and then nothing: only the
-// context ends that before the time limit.
+// TestStall has a registry that begins to send and then says nothing: the
+// transport gives that up, or the context.
 func TestStall(t *testing.T) {
 	r := newRegistry(t)
 	ref := r.push(t, "x:1", randomImage(t, runtime.GOARCH, 1))
@@ -121,6 +123,19 @@ func TestStall(t *testing.T) {
 		t.Errorf("got %v, want canceled", err)
 	}
 	noLeftovers(t, c)
+
+	r.set(stallBlobs(func() {}))
+	tr := &boundedTransport{next: http.DefaultTransport, stall: 50 * time.Millisecond}
+	for _, path := range []string{"/v2/x/blobs/y", "/v2/silent/blobs/"} {
+		resp, err := (&http.Client{Transport: tr}).Get("http://" + r.host + path)
+		if err == nil {
+			_, err = io.ReadAll(resp.Body)
+			resp.Body.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), "sent nothing") {
+			t.Errorf("%s: got %v", path, err)
+		}
+	}
 }
 
 func TestEviction(t *testing.T) {

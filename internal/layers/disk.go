@@ -10,8 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"time"
-
-	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
 // diskFormat changes when the same layer would give other bytes, so that disks
@@ -138,7 +136,10 @@ func recordOf(f *os.File) (record, error) {
 // ensure returns the disk of a layer, making it if need be. Of all callers on
 // the host that want the same layer, one makes it.
 func (c *Cache) ensure(ctx context.Context, src layerSource) (_ *disk, err error) {
-	key := src.diffID.Hex
+	key, err := src.key()
+	if err != nil {
+		return nil, err
+	}
 	if d, err := c.openDisk(key, false); d != nil || err != nil {
 		return d, err
 	}
@@ -156,7 +157,7 @@ func (c *Cache) ensure(ctx context.Context, src layerSource) (_ *disk, err error
 	}
 	if d != nil {
 		if !d.rec.matches(d.f) {
-			err = l.record(d.f, src.diffID, d.rec.layerFacts)
+			err = d.adopt(l)
 		}
 		if err != nil {
 			return nil, errors.Join(err, d.close())
@@ -173,6 +174,16 @@ func (c *Cache) ensure(ctx context.Context, src layerSource) (_ *disk, err error
 	return d, err
 }
 
+// adopt records when and where a disk now is whose content was found right.
+func (d *disk) adopt(l *keyLock) error {
+	fi, err := d.f.Stat()
+	if err != nil {
+		return err
+	}
+	d.rec.ModTime, d.rec.Inode = fi.ModTime(), inodeOf(fi)
+	return l.record(d.rec)
+}
+
 // make fetches a layer and publishes its disk.
 func (l *keyLock) make(ctx context.Context, src layerSource) error {
 	began := time.Now()
@@ -187,7 +198,7 @@ func (l *keyLock) make(ctx context.Context, src layerSource) error {
 	defer f.Close()
 	conv := conversion{
 		diffID: src.diffID, digest: src.digest, open: packed, read: src.report("convert"),
-		maxSize: l.c.cfg.MaxLayer, maxFiles: l.c.cfg.MaxFiles,
+		maxSize: l.c.cfg.MaxLayer, maxFiles: l.c.cfg.MaxFiles, links: src.links,
 	}
 	t, err := conv.run(ctx, f)
 	if err != nil {
@@ -200,10 +211,18 @@ func (l *keyLock) make(ctx context.Context, src layerSource) error {
 	if err := errors.Join(f.Chmod(0o444), f.Sync()); err != nil {
 		return err
 	}
+	rec, err := recordOf(f)
+	if err != nil {
+		return err
+	}
+	rec.DiffID, rec.layerFacts = src.diffID.String(), facts
+	if err := f.Close(); err != nil {
+		return err
+	}
 	if err := l.publish(f.Name(), l.c.diskPath(l.key)); err != nil {
 		return err
 	}
-	if err := l.record(f, src.diffID, facts); err != nil {
+	if err := l.record(rec); err != nil {
 		return errors.Join(err, removeIfThere(l.c.diskPath(l.key)))
 	}
 	l.c.log.DebugContext(ctx, "layer converted", "layer", src.diffID.String(), "took", time.Since(began))
@@ -211,61 +230,10 @@ func (l *keyLock) make(ctx context.Context, src layerSource) error {
 }
 
 // record writes what the disk is.
-func (l *keyLock) record(f *os.File, diffID v1.Hash, facts layerFacts) error {
-	rec, err := recordOf(f)
-	if err != nil {
-		return err
-	}
-	rec.DiffID, rec.layerFacts = diffID.String(), facts
+func (l *keyLock) record(rec record) error {
 	b, err := json.Marshal(rec)
 	if err != nil {
 		return err
 	}
 	return l.writeFile(l.c.recordPath(l.key), b)
-}
-
-// fetch returns how to read the packed layer: where it is, or from a copy of
-// what a registry has.
-func (l *keyLock) fetch(ctx context.Context, src layerSource) (func() (io.ReadCloser, error), error) {
-	if !src.remote {
-		return func() (io.ReadCloser, error) { return src.open(ctx) }, nil
-	}
-	f, err := l.temp("blob")
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	for try := 1; ; try++ {
-		err = download(ctx, src, f)
-		if err == nil || try == maxTries || ctx.Err() != nil || isNoSpace(err) || errors.Is(err, ErrNotFound) {
-			break
-		}
-		l.c.log.InfoContext(ctx, "download was interrupted", "layer", src.digest.String(), "err", err)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("pulling: %w", err)
-	}
-	return func() (io.ReadCloser, error) { return os.Open(f.Name()) }, nil
-}
-
-// maxTries is how often a download is begun.
-const maxTries = 3
-
-func download(ctx context.Context, src layerSource, f *os.File) error {
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return err
-	}
-	if err := f.Truncate(0); err != nil {
-		return err
-	}
-	r, err := src.open(ctx)
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	n, err := io.Copy(f, &ctxReader{ctx, &limitReader{r, src.size}, src.report("pull")})
-	if err == nil && n != src.size {
-		err = fmt.Errorf("%d of %d bytes: %w", n, src.size, io.ErrUnexpectedEOF)
-	}
-	return err
 }

@@ -13,9 +13,10 @@ import (
 
 // A candidate is a disk that might go.
 type candidate struct {
-	key  string
-	size int64
-	used time.Time
+	key    string
+	diffID string
+	size   int64
+	used   time.Time
 }
 
 // disks lists the disks of the cache, the least recently used first.
@@ -35,6 +36,9 @@ func (c *Cache) disks() ([]candidate, error) {
 		}
 		d := candidate{key: strings.TrimSuffix(filepath.Base(p), ".ext4"), size: diskUse(fi)}
 		// A disk without a record is of no use, and the first to go.
+		if rec, err := c.readRecord(d.key); err == nil {
+			d.diffID = rec.DiffID
+		}
 		if rec, err := os.Stat(c.recordPath(d.key)); err == nil {
 			d.used = rec.ModTime()
 		}
@@ -76,7 +80,7 @@ func (c *Cache) evict(ctx context.Context) error {
 // reduce removes the disks that are not to be kept, and then the least
 // recently used until the rest takes no more than limit (if that is not
 // negative).
-func (c *Cache) reduce(ctx context.Context, limit int64, keep func(key string) bool) (Pruned, error) {
+func (c *Cache) reduce(ctx context.Context, limit int64, keep func(diffID string) bool) (Pruned, error) {
 	var done Pruned
 	disks, err := c.disks()
 	if err != nil {
@@ -87,7 +91,7 @@ func (c *Cache) reduce(ctx context.Context, limit int64, keep func(key string) b
 		total += d.size
 	}
 	for _, doomed := range []func(candidate) bool{
-		func(d candidate) bool { return !keep(d.key) || d.used.IsZero() },
+		func(d candidate) bool { return !keep(d.diffID) || d.used.IsZero() },
 		func(d candidate) bool { return limit >= 0 && total > limit },
 	} {
 		var rest []candidate
@@ -131,11 +135,10 @@ func (c *Cache) removeDisk(key string) (ok bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	defer f.Close()
 	if free, err := tryFlock(f, true); err != nil || !free {
-		return false, err
+		return false, errors.Join(err, f.Close())
 	}
-	if err := errors.Join(removeIfThere(c.recordPath(key)), os.Remove(c.diskPath(key))); err != nil {
+	if err := errors.Join(removeIfThere(c.recordPath(key)), removeHeld(f)); err != nil {
 		return false, err
 	}
 	c.log.Debug("layer removed", "layer", key)

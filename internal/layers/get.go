@@ -146,6 +146,9 @@ func (c *Cache) convert(ctx context.Context, src *imageSource, o GetOptions) (*I
 		}
 	}
 	if err == nil {
+		err = c.relink(ctx, src, disks, report)
+	}
+	if err == nil {
 		top, err = c.restore(ctx, disks)
 	}
 	for _, d := range append(disks, top) {
@@ -155,7 +158,9 @@ func (c *Cache) convert(ctx context.Context, src *imageSource, o GetOptions) (*I
 		}
 	}
 	if err == nil {
-		err = c.evict(ctx)
+		if everr := c.evict(ctx); everr != nil {
+			c.log.WarnContext(ctx, "layers were not evicted", "err", everr)
+		}
 	}
 	if err != nil {
 		return nil, errors.Join(err, img.Close())

@@ -10,7 +10,6 @@ import (
 	"path"
 	"slices"
 	"sort"
-	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
@@ -115,49 +114,6 @@ func folders(dirs map[string]*tar.Header) ([]byte, error) {
 	}
 	err := w.Close()
 	return buf.Bytes(), err
-}
-
-// A union looks folders up in a stack of layers.
-type union struct {
-	disks   []*disk
-	lookups []*lookup
-	implied []map[string]bool
-}
-
-func newUnion(disks []*disk) (*union, error) {
-	u := &union{disks: disks}
-	for _, d := range disks {
-		l, err := newLookup(d.f)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", d.f.Name(), err)
-		}
-		implied := map[string]bool{}
-		for _, p := range d.rec.Implied {
-			implied[p] = true
-		}
-		u.lookups, u.implied = append(u.lookups, l), append(u.implied, implied)
-	}
-	return u, nil
-}
-
-// folder returns what a folder should be. inherited is set if overlayfs would
-// not see it: the uppermost layer that has the folder has no entry for it.
-func (u *union) folder(p string) (h *tar.Header, inherited bool, err error) {
-	for i := len(u.disks) - 1; i >= 0; i-- {
-		inode, cut, err := u.lookups[i].find(p)
-		if err != nil {
-			return nil, false, err
-		}
-		if inode != nil && !u.implied[i][p] {
-			h, err := u.lookups[i].header(inode)
-			return h, inherited, err
-		}
-		inherited = inherited || inode != nil
-		if cut {
-			break
-		}
-	}
-	return &tar.Header{Typeflag: tar.TypeDir, Mode: 0o755, ModTime: time.Unix(0, 0), Format: tar.FormatPAX}, inherited, nil
 }
 
 // isDefault reports whether a folder is what one without an entry becomes.

@@ -108,6 +108,11 @@ func (l layout) find(ctx context.Context, name string, p v1.Platform) (*imageSou
 	if err != nil {
 		return nil, err
 	}
+	for _, o := range found {
+		if o.Digest != d.Digest && fits(o, p) == fits(d, p) {
+			return nil, fmt.Errorf("%w: the layout has several images, say %s or %s", ErrInvalid, d.Digest, o.Digest)
+		}
+	}
 	return findImage(ctx, l, d, p)
 }
 

@@ -112,7 +112,7 @@ func (c *Cache) tryFile(key string) (*keyLock, error) {
 // release removes what the holder left in tmp, and the lock.
 func (l *keyLock) release() error {
 	err := l.sweep()
-	err = errors.Join(err, os.Remove(l.f.Name()), l.f.Close())
+	err = errors.Join(err, removeHeld(l.f))
 	l.c.locks.drop(l.key)
 	return err
 }

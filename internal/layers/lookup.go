@@ -11,6 +11,7 @@ import (
 const (
 	modeType = 0xf000
 	modeDir  = 0x4000
+	modeLink = 0xa000
 
 	inodeUID     = 0x02
 	inodeMtime   = 0x10
@@ -20,7 +21,7 @@ const (
 	inodeMtimeNS = 0x88
 )
 
-// A lookup finds folders on a layer's disk.
+// A lookup finds what is on a layer's disk.
 type lookup struct {
 	v    *volume
 	dirs map[uint32]map[string]uint32 // names in the folders that were read
@@ -34,35 +35,66 @@ func newLookup(f interface {
 	return &lookup{v, map[uint32]map[string]uint32{}}, err
 }
 
-// find returns the inode of a folder, nil if the layer has none of that name.
-// cut is set if the layer hides what lower layers have there.
-func (l *lookup) find(p string) (inode []byte, cut bool, err error) {
+// A place is what a layer has at a path.
+type place struct {
+	inode []byte // nil if the layer has nothing of that name
+	cut   bool   // what lower layers have there is hidden
+}
+
+func (p place) isDir() bool { return p.is(modeDir) }
+
+func (p place) is(mode uint16) bool {
+	return p.inode != nil && le.Uint16(p.inode[inodeMode:])&modeType == mode
+}
+
+// find looks a path up, without following symbolic links.
+func (l *lookup) find(path string) (place, error) {
+	var p place
 	n := uint32(rootInode)
-	rest := strings.Split(p, "/")
+	rest := strings.Split(path, "/")
 	for i := 0; ; i++ {
-		inode, _, err = l.v.inode(n)
+		inode, _, err := l.v.inode(n)
 		if err != nil {
-			return nil, false, err
+			return place{}, err
 		}
-		if le.Uint16(inode[inodeMode:])&modeType != modeDir {
-			return nil, true, nil
+		here := place{inode: inode}
+		if !here.isDir() {
+			if i < len(rest) {
+				here.inode = nil
+			}
+			return place{here.inode, true}, nil
 		}
 		attrs, err := l.v.xattrs(inode)
 		if err != nil {
-			return nil, false, err
+			return place{}, err
 		}
-		cut = cut || attrs[xattrOpaque] != ""
+		p.cut = p.cut || attrs[xattrOpaque] != ""
 		if i == len(rest) {
-			return inode, cut, nil
+			p.inode = inode
+			return p, nil
 		}
 		names, err := l.list(n, inode)
 		if err != nil {
-			return nil, false, err
+			return place{}, err
 		}
 		if n = names[rest[i]]; n == 0 {
-			return nil, cut, nil
+			return p, nil
 		}
 	}
+}
+
+// link returns the target of a symbolic link: short ones are in the inode.
+func (l *lookup) link(inode []byte) (string, error) {
+	size := le.Uint32(inode[inodeLow:])
+	if size < 60 {
+		return string(inode[inodeBlock:][:size]), nil
+	}
+	start, _, err := dirBlocks(inode)
+	if err != nil || size > blockSize {
+		return "", fmt.Errorf("%w: symbolic link", errLayout)
+	}
+	b, err := l.v.block(start)
+	return string(b[:size]), err
 }
 
 // list returns the names in a folder and their inodes.

@@ -15,7 +15,7 @@ func (t *tree) plan() plan {
 	}
 	var places []place
 	t.root.walk("", func(name string, n *node) error {
-		if n.inode != nil {
+		if n.inode != nil && !n.assumed() {
 			places = append(places, place{n, name})
 		}
 		return nil

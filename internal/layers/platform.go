@@ -36,17 +36,10 @@ func choose(ds []v1.Descriptor, want v1.Platform) (v1.Descriptor, error) {
 	best, at := 0, -1
 	var have []string
 	for i, d := range ds {
-		if d.Platform == nil {
-			// The image's configuration will tell whether it fits.
-			if best == 0 {
-				best, at = 1, i
-			}
-			continue
-		}
-		if d.Platform.OS != "unknown" { // attestations
+		if d.Platform != nil && d.Platform.OS != "unknown" { // attestations
 			have = append(have, d.Platform.String())
 		}
-		if r := rank(*d.Platform, want); r > best {
+		if r := fits(d, want); r > best {
 			best, at = r, i
 		}
 	}
@@ -54,6 +47,15 @@ func choose(ds []v1.Descriptor, want v1.Platform) (v1.Descriptor, error) {
 		return v1.Descriptor{}, fmt.Errorf("image for %s: %w, there are: %s", want, ErrNotFound, strings.Join(have, ", "))
 	}
 	return ds[at], nil
+}
+
+// fits ranks a manifest. Of one without a platform the image's configuration
+// will tell whether it fits.
+func fits(d v1.Descriptor, want v1.Platform) int {
+	if d.Platform == nil {
+		return 1
+	}
+	return rank(*d.Platform, want)
 }
 
 // rank tells how well a platform serves another; 0 means not at all. Without a

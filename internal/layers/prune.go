@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -153,10 +152,10 @@ func (c *Cache) Prune(ctx context.Context, o PruneOptions) (Pruned, error) {
 	used := map[string]bool{}
 	for _, e := range entries {
 		for _, id := range e.Layers {
-			used[strings.TrimPrefix(id, "sha256:")] = true
+			used[id] = true
 		}
 	}
-	done, err := c.reduce(ctx, limit, func(key string) bool { return used[key] })
+	done, err := c.reduce(ctx, limit, func(diffID string) bool { return used[diffID] })
 	if err != nil {
 		return done, fmt.Errorf("pruning: %w", err)
 	}

@@ -12,28 +12,34 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// splitLocal reports whether ref is on this host: a path that exists, alone or
-// followed by a colon and the name of one of the images there.
+// splitLocal reports whether ref is on this host: a path, alone or followed by
+// a colon and the name of one of the images there. What does not look like a
+// path is one only if an image is there, so that a folder named like an image
+// of a registry is not in the way.
 func splitLocal(ref string) (path, image string, ok bool) {
-	if ref == "" {
-		return "", "", false
-	}
-	if _, err := os.Stat(ref); err == nil {
+	if isImage(ref) {
 		return ref, "", true
 	}
 	for i := 1; i < len(ref); i++ {
-		if ref[i] != ':' {
-			continue
-		}
-		if _, err := os.Stat(ref[:i]); err == nil {
+		if ref[i] == ':' && isImage(ref[:i]) {
 			return ref[:i], ref[i+1:], true
 		}
 	}
-	// What can only be a path is one, so that the error says so.
+	// So that the error speaks of a path.
 	if filepath.IsAbs(ref) || strings.HasPrefix(ref, "./") || strings.HasPrefix(ref, "../") {
 		return ref, "", true
 	}
 	return "", "", false
+}
+
+// isImage reports whether a path is a file, or an OCI layout folder.
+func isImage(path string) bool {
+	fi, err := os.Stat(path)
+	if err == nil && fi.IsDir() {
+		_, err = os.Stat(filepath.Join(path, "index.json"))
+		return err == nil
+	}
+	return err == nil && fi.Mode().IsRegular()
 }
 
 // local finds an image in a folder or archive. The caller closes what is

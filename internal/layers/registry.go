@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -16,7 +14,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 )
 
-// stallTime is how long a registry may send nothing in the middle of a blob.
+// stallTime is how long a registry may send nothing while something is awaited.
 const stallTime = time.Minute
 
 // registry reads images of one repository.
@@ -29,7 +27,7 @@ type registry struct {
 func (c *Cache) registry(ref name.Reference) (*registry, error) {
 	puller, err := remote.NewPuller(
 		remote.WithAuthFromKeychain(c.cfg.Keychain),
-		remote.WithTransport(&boundedTransport{remote.DefaultTransport, c.cfg.PlainHTTP}),
+		remote.WithTransport(&boundedTransport{remote.DefaultTransport, c.cfg.PlainHTTP, stallTime}),
 		remote.WithUserAgent("byre"),
 	)
 	if err != nil {
@@ -58,22 +56,15 @@ func (r *registry) manifest(ctx context.Context, d v1.Descriptor) ([]byte, error
 }
 
 func (r *registry) blob(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
 	l, err := r.puller.Layer(ctx, r.repo.Digest(d.Digest.String()))
 	if err != nil {
-		cancel(nil)
 		return nil, notFound(err)
 	}
 	body, err := l.Compressed()
 	if err != nil {
-		cancel(nil)
 		return nil, notFound(err)
 	}
-	s := &stallReader{ReadCloser: body, ctx: ctx, cancel: cancel}
-	s.timer = time.AfterFunc(stallTime, func() {
-		cancel(fmt.Errorf("registry sent nothing for %s", stallTime))
-	})
-	return s, nil
+	return body, nil
 }
 
 func (r *registry) remote() bool { return true }
@@ -99,51 +90,4 @@ func notFound(err error) error {
 		return fmt.Errorf("%w: %w", ErrNotFound, err)
 	}
 	return err
-}
-
-// A stallReader gives up a body that nothing comes from.
-type stallReader struct {
-	io.ReadCloser
-	ctx    context.Context
-	cancel context.CancelCauseFunc
-	timer  *time.Timer
-}
-
-func (s *stallReader) Read(p []byte) (int, error) {
-	n, err := s.ReadCloser.Read(p)
-	if err != nil && err != io.EOF && s.ctx.Err() != nil {
-		err = context.Cause(s.ctx)
-	}
-	s.timer.Reset(stallTime)
-	return n, err
-}
-
-func (s *stallReader) Close() error {
-	s.timer.Stop()
-	s.cancel(nil)
-	return s.ReadCloser.Close()
-}
-
-// boundedTransport speaks plain HTTP only where that was allowed: on loopback
-// addresses and to the hosts of the configuration, whatever redirects say.
-type boundedTransport struct {
-	next  http.RoundTripper
-	plain []string
-}
-
-func (t *boundedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.URL.Scheme != "https" && !isLoopback(r.URL.Hostname()) && !isPlain(r.URL.Host, t.plain) {
-		return nil, fmt.Errorf("%w: %s without TLS", ErrInvalid, r.URL.Host)
-	}
-	return t.next.RoundTrip(r)
-}
-
-func isPlain(host string, plain []string) bool {
-	h, _, err := net.SplitHostPort(host)
-	return slices.Contains(plain, host) || err == nil && slices.Contains(plain, h)
-}
-
-func isLoopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }

@@ -48,6 +48,7 @@ type layerSource struct {
 	remote   bool
 	open     func(ctx context.Context) (io.ReadCloser, error)
 	progress *progress
+	links    map[string]string // of layers below, that paths go through
 }
 
 func (l layerSource) report(stage string) func(int) {

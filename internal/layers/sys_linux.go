@@ -87,3 +87,8 @@ func syncDir(dir string) error {
 	defer d.Close()
 	return d.Sync()
 }
+
+// removeHeld removes a file that this process alone has locked, and closes it.
+func removeHeld(f *os.File) error {
+	return errors.Join(os.Remove(f.Name()), f.Close())
+}

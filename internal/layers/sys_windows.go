@@ -51,3 +51,16 @@ func isNoSpace(err error) bool {
 func checkOwner(string) error { return nil }
 
 func syncDir(string) error { return nil }
+
+// removeHeld closes a file and removes it, which Windows does not do while it
+// is open. One that somebody opened in between stays, and is theirs.
+func removeHeld(f *os.File) error {
+	if err := f.Close(); err != nil {
+		return err
+	}
+	err := os.Remove(f.Name())
+	if errors.Is(err, windows.ERROR_SHARING_VIOLATION) || errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}

@@ -3,8 +3,9 @@ package layers
 import (
 	"archive/tar"
 	"fmt"
+	"maps"
 	"path"
-	"sort"
+	"slices"
 	"strings"
 )
 
@@ -12,10 +13,6 @@ const (
 	whiteoutPrefix = ".wh."
 	whiteoutMeta   = ".wh..wh."
 	whiteoutOpaque = ".wh..wh..opq"
-
-	maxPath     = 4095 // PATH_MAX without its NUL, also for link targets
-	maxName     = 255
-	maxSymlinks = 40
 )
 
 // A tree is what a layer's archive adds up to: later entries replace earlier
@@ -24,6 +21,7 @@ type tree struct {
 	root   *node
 	left   int   // how many more names there may be
 	memory int64 // how many more bytes names, links and attributes may take
+	steps  int64 // how many more elements of paths may be looked up
 	// replaced is set once an entry that makes a file was followed by one
 	// that takes its name: the entries in order then no longer make the tree.
 	replaced bool
@@ -38,6 +36,7 @@ type node struct {
 	children map[string]*node // of a directory
 	dir      *tar.Header      // of a directory that has an entry of its own
 	opaque   bool             // hides a lower directory of this name
+	fresh    bool             // it, or a directory that it is in, is opaque; set at the end
 	whiteout bool             // hides whatever has this name below
 }
 
@@ -47,19 +46,30 @@ type inode struct {
 	link  string // where a symbolic link leads, never empty
 }
 
-// memoryPerFile bounds what the tree of a layer takes, on average for each of
-// the files that it may have.
-const memoryPerFile = 512
+// What the tree of a layer may take in memory, and its paths in elements, on
+// average for each of the files that it may have.
+const (
+	memoryPerFile = 512
+	stepsPerFile  = 256
+)
 
 func newTree(maxFiles int) *tree {
 	return &tree{
 		root:   &node{by: -1, children: map[string]*node{}},
 		left:   maxFiles,
 		memory: int64(maxFiles) * memoryPerFile,
+		steps:  int64(maxFiles) * stepsPerFile,
 	}
 }
 
 func (n *node) isDir() bool { return n.children != nil }
+
+// assumed reports whether a node only stands for a link of a layer below.
+func (n *node) assumed() bool { return n.inode != nil && n.inode.entry < 0 }
+
+// written reports whether a node is on the disk by way of an entry or of
+// entries below it.
+func (n *node) written() bool { return n != nil && !n.whiteout && !n.assumed() }
 
 // An act says what the archive that is handed on needs for an entry.
 type act struct {
@@ -95,6 +105,7 @@ func (t *tree) apply(i int, h *tar.Header) (act, error) {
 	}
 	name = path.Join(dir, base)
 	old := parent.children[base]
+	replaces := old.written()
 	if h.Typeflag == tar.TypeDir {
 		if old == nil || !old.isDir() {
 			n, err := t.add(parent, base)
@@ -102,7 +113,7 @@ func (t *tree) apply(i int, h *tar.Header) (act, error) {
 				return act{}, err
 			}
 			*n = node{by: -1, children: map[string]*node{}, opaque: old != nil}
-			t.replaced = t.replaced || old != nil && !old.whiteout
+			t.replaced = t.replaced || replaces
 		}
 		parent.children[base].dir = h
 		return act{name: name}, nil
@@ -125,7 +136,7 @@ func (t *tree) apply(i int, h *tar.Header) (act, error) {
 	if _, err := t.add(parent, base); err != nil {
 		return act{}, err
 	}
-	t.replaced = t.replaced || old != nil && !old.whiteout
+	t.replaced = t.replaced || replaces
 	*parent.children[base] = node{by: i, inode: ino}
 	return a, nil
 }
@@ -152,7 +163,7 @@ func (t *tree) whiteout(name, base string) error {
 		return err
 	}
 	switch old := dir.children[hidden]; {
-	case old == nil:
+	case old == nil, old.assumed():
 		n, err := t.add(dir, hidden)
 		if err != nil {
 			return err
@@ -188,87 +199,14 @@ func (t *tree) spend(n int) error {
 	return nil
 }
 
-// parent returns the directory that name is in, and its path. Symbolic links
-// on the way are followed within the layer, as every unpacker does within the
-// root; directories that have no entry are made.
-func (t *tree) parent(name string) (*node, string, error) {
-	rest := strings.Split(name, "/")
-	rest = rest[:len(rest)-1]
-	at, dirs, followed := "", []*node{t.root}, 0
-	for len(rest) > 0 {
-		elem := rest[0]
-		rest = rest[1:]
-		switch elem {
-		case "", ".":
-			continue
-		case "..":
-			if len(dirs) > 1 {
-				dirs, at = dirs[:len(dirs)-1], cleanDir(at)
-			}
-			continue
-		}
-		dir := dirs[len(dirs)-1]
-		n := dir.children[elem]
-		if n != nil && n.inode != nil {
-			target := n.inode.link
-			if target == "" {
-				return nil, "", fmt.Errorf("%w: %q is not a directory", ErrInvalid, path.Join(at, elem))
-			}
-			if followed++; followed > maxSymlinks {
-				return nil, "", fmt.Errorf("%w: too many symbolic links in %q", ErrInvalid, name)
-			}
-			if strings.HasPrefix(target, "/") {
-				at, dirs = "", dirs[:1]
-			}
-			rest = append(strings.Split(target, "/"), rest...)
-			continue
-		}
-		if len(elem) > maxName || len(at)+1+len(elem) > maxPath {
-			return nil, "", fmt.Errorf("%w: name too long below %.80q", ErrInvalid, at)
-		}
-		if n == nil || n.whiteout {
-			hidden := n != nil
-			made, err := t.add(dir, elem)
-			if err != nil {
-				return nil, "", err
-			}
-			*made = node{by: -1, children: map[string]*node{}, opaque: hidden}
-			n = made
-		}
-		dirs, at = append(dirs, n), path.Join(at, elem)
-	}
-	return dirs[len(dirs)-1], at, nil
-}
-
-// find returns the file that earlier entries made by this name, and the name
-// with the symbolic links of its directory followed.
-func (t *tree) find(name string) (*node, string, error) {
-	name, err := cleanPath(name)
-	if err != nil {
-		return nil, "", err
-	}
-	dir, at, err := t.parent(name)
-	if err != nil {
-		return nil, "", err
-	}
-	n := dir.children[path.Base(name)]
-	if n == nil {
-		return nil, "", fmt.Errorf("%w in the layer", ErrNotFound)
-	}
-	if n.inode == nil {
-		return nil, "", fmt.Errorf("%w: not a file", ErrInvalid)
-	}
-	return n, path.Join(at, path.Base(name)), nil
+// names returns the names in a directory, sorted.
+func (n *node) names() []string {
+	return slices.Sorted(maps.Keys(n.children))
 }
 
 // walk calls fn for each node below n, sorted, parents first.
 func (n *node) walk(at string, fn func(name string, n *node) error) error {
-	names := make([]string, 0, len(n.children))
-	for name := range n.children {
-		names = append(names, name)
-	}
-	sort.Strings(names)
-	for _, name := range names {
+	for _, name := range n.names() {
 		child := n.children[name]
 		p := path.Join(at, name)
 		if err := fn(p, child); err != nil {
@@ -294,31 +232,4 @@ func extra(h *tar.Header) int {
 		return n
 	}
 	return 0
-}
-
-// cleanPath makes a name of an archive relative to the layer's root, which it
-// cannot leave.
-func cleanPath(name string) (string, error) {
-	if len(name) > maxPath+1 {
-		return "", fmt.Errorf("%w: name too long: %.80q", ErrInvalid, name)
-	}
-	if strings.IndexByte(name, 0) >= 0 {
-		return "", fmt.Errorf("%w: NUL in name %.80q", ErrInvalid, name)
-	}
-	name = path.Clean("/" + name)[1:]
-	if name == lostAlias {
-		return "", fmt.Errorf("%w: name %q is taken", ErrInvalid, name)
-	}
-	if len(path.Base(name)) > maxName {
-		return "", fmt.Errorf("%w: name too long: %.80q", ErrInvalid, name)
-	}
-	return name, nil
-}
-
-// cleanDir returns the directory of a relative path, "" at the top.
-func cleanDir(p string) string {
-	if d := path.Dir(p); d != "." {
-		return d
-	}
-	return ""
 }

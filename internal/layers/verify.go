@@ -23,9 +23,9 @@ func (c *Cache) Verify(ctx context.Context) (bad []string, err error) {
 			return bad, fmt.Errorf("verifying: %w", context.Cause(ctx))
 		}
 		key := strings.TrimSuffix(filepath.Base(p), ".ext4")
-		ok, err := c.verifyDisk(key)
+		id, ok, err := c.verifyDisk(key)
 		if err == nil && !ok {
-			bad = append(bad, "sha256:"+key)
+			bad = append(bad, id)
 			_, err = c.removeDisk(key)
 		}
 		if err != nil {
@@ -35,24 +35,25 @@ func (c *Cache) Verify(ctx context.Context) (bad []string, err error) {
 	return bad, nil
 }
 
-func (c *Cache) verifyDisk(key string) (ok bool, err error) {
+// verifyDisk returns a disk's layer, and whether the disk is as recorded.
+func (c *Cache) verifyDisk(key string) (diffID string, ok bool, err error) {
 	f, err := os.Open(c.diskPath(key))
 	if errors.Is(err, fs.ErrNotExist) {
-		return true, nil // removed meanwhile
+		return "", true, nil // removed meanwhile
 	}
 	if err != nil {
-		return false, err
+		return "", false, err
 	}
 	defer f.Close()
 	rec, err := c.readRecord(key)
 	if err != nil {
-		// None, yet or any more: then nobody relies on the disk.
-		return errors.Is(err, fs.ErrNotExist), nil
+		// Without a record nobody relies on the disk; it will be made again.
+		return "", true, nil
 	}
 	err = rec.verify(f)
 	if errors.Is(err, ErrDigest) {
 		// Not if it was replaced while it was read.
-		return !sameFile(f, c.diskPath(key)), nil
+		return rec.DiffID, !sameFile(f, c.diskPath(key)), nil
 	}
-	return err == nil, err
+	return rec.DiffID, err == nil, err
 }
