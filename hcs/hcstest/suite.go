@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"sync/atomic"
 	"time"
 
@@ -34,6 +35,11 @@ type Fixture struct {
 
 	// Ends are ways in which a running system can stop by itself.
 	Ends map[string]End
+
+	// GuestDial opens a connection from the guest of a running system to a
+	// service of the host. Nil, for a fixture that boots no guest, is not
+	// checked.
+	GuestDial func(T, hcs.System, hcs.ServiceID) net.Conn
 
 	// Residue describes what systems have on the host: processes, files,
 	// mounts. It must be the same after each test as before. Nil is not
@@ -72,6 +78,7 @@ func TestEngine(t T, f Fixture) {
 		{"ModifyConcurrent", testModifyConcurrent},
 		{"Listen", testListen},
 		{"Dial", testDial},
+		{"Connection", testConnection},
 		{"Terminate", testTerminate},
 		{"TerminateCreated", testTerminateCreated},
 		{"TerminateConcurrent", testTerminateConcurrent},

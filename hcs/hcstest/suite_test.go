@@ -2,8 +2,11 @@ package hcstest
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
+	"runtime"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -14,13 +17,32 @@ import (
 func TestTestEngine(t *testing.T) {
 	for _, removable := range []bool{false, true} {
 		t.Run(fmt.Sprintf("PMemRemovable=%v", removable), func(t *testing.T) {
+			var machines sync.Map
 			e := New(Config{
-				Host:       hcs.HostInfo{PMemRemovable: removable},
-				Boot:       (&Guest{Program: Sleep}).Boot,
+				Host: hcs.HostInfo{PMemRemovable: removable},
+				Boot: func(m *Machine) {
+					machines.Store(m.ID(), m)
+					(&Guest{Program: Sleep}).Boot(m)
+				},
 				Strict:     true,
 				CheckFiles: true,
 			})
-			TestEngine(Wrap(t), fixture(e))
+			f := fixture(e)
+			f.GuestDial = func(t T, s hcs.System, service hcs.ServiceID) net.Conn {
+				for {
+					m, ok := machines.Load(s.ID())
+					if !ok {
+						runtime.Gosched() // it has only just been started
+						continue
+					}
+					c, err := m.(*Machine).Dial(service)
+					if err != nil {
+						t.Fatalf("dial from the guest: %v", err)
+					}
+					return c
+				}
+			}
+			TestEngine(Wrap(t), f)
 			if n := e.Systems(); n != 0 {
 				t.Errorf("%d systems left", n)
 			}
