@@ -14,6 +14,7 @@ SOURCES := $(shell find . -name '*.go' -not -path './bin/*' 2>/dev/null) go.mod 
 
 export BYRE_BOOT_FILES := $(CURDIR)/$(BOOT)
 export BYRE_TEST_IMAGE := $(IMAGE)
+export BYRE_TEST_KERNEL := $(CACHE)/kernel
 
 .PHONY: build demo test race lint fuzz conformance e2e bench clean help deps boot image vet
 .DELETE_ON_ERROR:

@@ -1,4 +1,4 @@
-package bootfiles
+package test
 
 import (
 	"bytes"
@@ -10,29 +10,30 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/byrevm/byre/internal/bootfiles"
 )
 
-// TestBoot makes boot files from a real kernel package, which
-// BYRE_TEST_KERNEL_PACKAGE names, and boots all of them.
-func TestBoot(t *testing.T) {
-	pkg := os.Getenv("BYRE_TEST_KERNEL_PACKAGE")
-	if pkg == "" {
-		t.Skip("BYRE_TEST_KERNEL_PACKAGE names no kernel package")
-	}
-	qemu, err := exec.LookPath("qemu-system-x86_64")
-	if err != nil {
-		t.Skip(err)
-	}
+// TestBootFiles makes boot files from the stock kernel package, with an agent
+// that stands in for ours, and boots each of them.
+func TestBootFiles(t *testing.T) {
+	ctx := begin(t)
 	agent := filepath.Join(t.TempDir(), "gcs")
-	build := exec.Command("go", "build", "-o", agent, "./testdata/agent")
+	build := exec.CommandContext(ctx, "go", "build", "-o", agent, "../internal/bootfiles/testdata/agent")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH=amd64")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	dir := filepath.Join(t.TempDir(), "boot")
 	start := time.Now()
-	m := mustBuild(t, dir, Input{KernelPackage: pkg, Agent: agent, Runtime: agent})
+	m, err := bootfiles.Build(ctx, dir, bootfiles.Input{KernelPackage: kernelPackage(ctx, t), Agent: agent, Runtime: agent})
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Logf("made boot files for %s in %v", m.Kernel, time.Since(start).Round(time.Millisecond))
+	if _, err := bootfiles.Verify(ctx, dir); err != nil {
+		t.Error(err)
+	}
 	for _, note := range m.Notes {
 		t.Error(note)
 	}
@@ -55,9 +56,7 @@ func TestBoot(t *testing.T) {
 			"-device", "scsi-hd,drive=d,bus=scsi0.0"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-			defer cancel()
-			cmd := exec.CommandContext(ctx, qemu, append([]string{"-M", "q35", "-accel", "tcg,thread=multi", "-m", "512,slots=4,maxmem=4G",
+			cmd := exec.CommandContext(ctx, "qemu-system-x86_64", append([]string{"-M", "q35", "-accel", "tcg,thread=multi", "-m", "512,slots=4,maxmem=4G",
 				"-nodefaults", "-no-user-config", "-display", "none", "-bios", "qboot.rom", "-no-reboot", "-serial", "stdio",
 				"-device", "virtio-scsi-pci,id=scsi0", "-kernel", filepath.Join(dir, c.kernel), "-initrd", filepath.Join(dir, c.initrd),
 				"-append", "console=ttyS0 panic=-1 quiet " + c.append}, c.args...)...)
@@ -88,4 +87,24 @@ func TestBoot(t *testing.T) {
 			}
 		})
 	}
+}
+
+// kernelPackage is the path of the package that the boot files are made from.
+func kernelPackage(ctx context.Context, t *testing.T) string {
+	t.Helper()
+	dir := os.Getenv("BYRE_TEST_KERNEL")
+	if dir == "" {
+		cache, err := os.UserCacheDir()
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir = filepath.Join(cache, "byre-build", "kernel")
+	}
+	cmd := exec.CommandContext(ctx, "../hack/kernel.sh", dir)
+	cmd.Stderr = t.Output()
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v: %v", cmd, err)
+	}
+	return strings.TrimSpace(string(out))
 }
