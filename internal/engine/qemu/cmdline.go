@@ -1,6 +1,9 @@
 package qemu
 
-import "strings"
+import (
+	"strconv"
+	"strings"
+)
 
 // The words that package uvm writes at fixed places of a Linux command line
 // (spec §2.3) and that would blind a guest of QEMU:
@@ -47,6 +50,19 @@ func editCmdline(line string, extra ...string) string {
 		out += " " + init
 	}
 	return out
+}
+
+// emulationWords are the words of the kernel's command line for a machine that
+// is emulated. A busy host delays its timers: by more than the kernel's check
+// of one allows, which then panics, and so that the rate of the time-stamp
+// counter, khz unless it is 0, would be measured wrong. The self-tests of
+// cryptography are slow there.
+func emulationWords(khz int) []string {
+	words := []string{"no_timer_check", "cryptomgr.notests"}
+	if khz > 0 {
+		words = append(words, "tsc_early_khz="+strconv.Itoa(khz), "tsc=reliable")
+	}
+	return words
 }
 
 // fields splits at the spaces outside double quotes, as the kernel does.

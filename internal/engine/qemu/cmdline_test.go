@@ -1,6 +1,9 @@
 package qemu
 
-import "testing"
+import (
+	"fmt"
+	"testing"
+)
 
 func TestEditCmdline(t *testing.T) {
 	const gcs = "-- -e 1 /bin/vsockexec -e 109 /bin/gcs -v4 -log-format json -loglevel info"
@@ -53,6 +56,15 @@ func TestEditCmdline(t *testing.T) {
 		})
 	}
 	if got, want := editCmdline("root=/dev/sda ro x", "no_timer_check"), "root=/dev/sda ro console=ttyS0 no_timer_check x"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+func TestEmulationWords(t *testing.T) {
+	if got, want := fmt.Sprint(emulationWords(2_100_000)), "[no_timer_check cryptomgr.notests tsc_early_khz=2100000 tsc=reliable]"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if got, want := fmt.Sprint(emulationWords(0)), "[no_timer_check cryptomgr.notests]"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }

@@ -43,6 +43,7 @@ type Engine struct {
 
 type decision struct {
 	accel, reason string
+	words         []string // for the command line of kernels
 	err           error
 }
 
@@ -72,6 +73,9 @@ func (e *Engine) accelerate() (d decision) {
 	d.accel, d.reason, d.err = Decide(wanted, f)
 	if d.err == nil && d.accel == AccelTCG && wanted != AccelTCG {
 		e.log.Warn("no usable KVM, systems are emulated and slow", "reason", d.reason)
+	}
+	if d.accel == AccelTCG {
+		d.words = emulationWords(tscKHz())
 	}
 	return d
 }
@@ -170,7 +174,7 @@ func (e *Engine) create(ctx context.Context, id string, doc hcs.Document) (_ *sy
 		return nil, d.err
 	}
 	if m.boot != nil {
-		m.boot.cmdline = editCmdline(m.boot.cmdline, accelWords(d.accel)...)
+		m.boot.cmdline = editCmdline(m.boot.cmdline, d.words...)
 	}
 
 	s, err := newSystem(m, e.log)
@@ -189,14 +193,4 @@ func (e *Engine) create(ctx context.Context, id string, doc hcs.Document) (_ *sy
 		return nil, err
 	}
 	return s, nil
-}
-
-// accelWords are the words of the kernel's command line that an accelerator
-// needs. A busy host delays an emulated timer by more than the kernel's check
-// of it allows, and then the kernel panics.
-func accelWords(accel string) []string {
-	if accel == AccelTCG {
-		return []string{"no_timer_check"}
-	}
-	return nil
 }

@@ -466,7 +466,7 @@ func TestProcessorLimit(t *testing.T) {
 	}
 }
 
-func TestHasVirtFlag(t *testing.T) {
+func TestHasFlag(t *testing.T) {
 	for text, want := range map[string]bool{
 		"processor\t: 0\nflags\t\t: fpu vmx sse\n":           true,
 		"flags\t\t: fpu svm\n":                               true,
@@ -474,7 +474,7 @@ func TestHasVirtFlag(t *testing.T) {
 		"model name\t: vmx svm\nflags\t\t: fpu hypervisor\n": false,
 		"": false,
 	} {
-		if got := hasVirtFlag([]byte(text)); got != want {
+		if got := hasFlag([]byte(text), "vmx", "svm"); got != want {
 			t.Errorf("%q: got %v", text, got)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,7 +17,7 @@ const kvmDevice = "/dev/kvm"
 func Probe() Facts {
 	f := Facts{Arch: runtime.GOARCH}
 	cpu, err := os.ReadFile("/proc/cpuinfo")
-	f.Flag = err == nil && hasVirtFlag(cpu)
+	f.Flag = err == nil && hasFlag(cpu, "vmx", "svm")
 	if f.Arch == "amd64" && !f.Flag {
 		// Still say whether the device is there.
 		fd, err := openKVM()
@@ -45,19 +46,14 @@ func openKVM() (int, error) {
 	return fd, nil
 }
 
-// hasVirtFlag looks for vmx or svm among the flags of /proc/cpuinfo.
-func hasVirtFlag(cpuinfo []byte) bool {
+// hasFlag reports whether the first processor of /proc/cpuinfo has one of
+// some flags.
+func hasFlag(cpuinfo []byte, names ...string) bool {
 	for line := range bytes.Lines(cpuinfo) {
 		name, flags, _ := bytes.Cut(line, []byte(":"))
-		if string(bytes.TrimSpace(name)) != "flags" {
-			continue
+		if string(bytes.TrimSpace(name)) == "flags" {
+			return slices.ContainsFunc(bytes.Fields(flags), func(f []byte) bool { return slices.Contains(names, string(f)) })
 		}
-		for _, f := range bytes.Fields(flags) {
-			if s := string(f); s == "vmx" || s == "svm" {
-				return true
-			}
-		}
-		return false
 	}
 	return false
 }
