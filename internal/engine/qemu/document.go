@@ -79,14 +79,52 @@ func newMachine(id string, doc hcs.Document, hostProcessors int) (*machine, erro
 }
 
 func (m *machine) setBoot(vm *hcsschema.VirtualMachine) error {
-	if vm.Chipset == nil || vm.Chipset.LinuxKernelDirect == nil {
+	if vm.Chipset == nil {
 		return nil
 	}
-	k := vm.Chipset.LinuxKernelDirect
-	if k.KernelFilePath == "" {
+	k, u := vm.Chipset.LinuxKernelDirect, vm.Chipset.Uefi
+	switch {
+	case k != nil && u != nil:
+		return errors.New("document has both LinuxKernelDirect and Uefi")
+	case u != nil:
+		return m.setFirmwareBoot(u)
+	case k == nil:
+		return nil
+	case k.KernelFilePath == "":
 		return errors.New("LinuxKernelDirect has no KernelFilePath")
 	}
 	m.boot = &boot{kernel: k.KernelFilePath, initrd: k.InitRdPath, cmdline: k.KernelCmdLine}
+	return nil
+}
+
+// setFirmwareBoot starts what the firmware would: a Linux kernel, which is a
+// program of the firmware too, from a folder of the host. The kernel's part
+// that runs there finds its initrd by the first word of the command line.
+func (m *machine) setFirmwareBoot(u *hcsschema.Uefi) error {
+	e := u.BootThis
+	if e == nil || e.DeviceType != hcsschema.DeviceTypeVmbFs || e.VmbFsRootPath == "" {
+		return fmt.Errorf("%w: member VirtualMachine.Chipset.Uefi that does not boot from a folder (%s with VmbFsRootPath)", hcs.ErrNotSupported, hcsschema.DeviceTypeVmbFs)
+	}
+	inside := func(path string) (string, error) {
+		p := strings.TrimLeft(strings.ReplaceAll(path, `\`, "/"), "/")
+		if !filepath.IsLocal(p) {
+			return "", fmt.Errorf("boot file %q is not in the folder %s", path, e.VmbFsRootPath)
+		}
+		return filepath.Join(e.VmbFsRootPath, p), nil
+	}
+	b := &boot{cmdline: e.OptionalData}
+	var err error
+	if b.kernel, err = inside(e.DevicePath); err != nil {
+		return err
+	}
+	if words := fields(e.OptionalData); len(words) > 0 {
+		if name, ok := strings.CutPrefix(words[0], "initrd="); ok {
+			if b.initrd, err = inside(name); err != nil {
+				return err
+			}
+		}
+	}
+	m.boot = b
 	return nil
 }
 

@@ -58,7 +58,7 @@ func TestNewMachine(t *testing.T) {
 		{vm(`{"GuestConnection":{"UseVsock":true}}`), "VirtualMachine.GuestConnection", true},
 		{vm(`{"GuestConnection":{}}`), "VirtualMachine.GuestConnection", true},
 		{vm(`{"StorageQoS":{"IopsMaximum":500}}`), "StorageQoS", true},
-		{vm(`{"Chipset":{"Uefi":{"BootThis":{}}}}`), "Uefi", true},
+		{vm(`{"Chipset":{"Uefi":{"BootThis":{}}}}`), "both", false},
 		{vm(`{"Unknown":1}`), "Unknown", true},
 		{`{"Container":{}}`, "Container", true},
 		{`{"HostedSystem":{},"HostingSystemId":"x"}`, "Host", true},
@@ -94,6 +94,39 @@ func TestNewMachine(t *testing.T) {
 	}
 	if _, err := newMachine("vm", hcs.Document(`{"SchemaVersion":{"Major":2}}`), 1); err == nil {
 		t.Error("a document without a machine was taken")
+	}
+}
+
+func TestFirmwareBoot(t *testing.T) {
+	for _, c := range []struct {
+		uefi string
+		want boot
+		err  string
+	}{
+		{`{"BootThis":{"DeviceType":"VmbFs","DevicePath":"\\kernel","VmbFsRootPath":"/boot","OptionalData":"initrd=/initrd.img quiet"}}`,
+			boot{"/boot/kernel", "/boot/initrd.img", "initrd=/initrd.img quiet"}, ""},
+		{`{"BootThis":{"DeviceType":"VmbFs","DevicePath":"\\a\\kernel","VmbFsRootPath":"/boot","OptionalData":"root=/dev/pmem0 initrd=x"}}`,
+			boot{"/boot/a/kernel", "", "root=/dev/pmem0 initrd=x"}, ""},
+		{`{"BootThis":{"DeviceType":"VmbFs","DevicePath":"\\..\\kernel","VmbFsRootPath":"/boot"}}`, boot{}, "not in the folder"},
+		{`{"BootThis":{"DeviceType":"VmbFs","DevicePath":"\\kernel","VmbFsRootPath":"/boot","OptionalData":"initrd=../../etc/shadow"}}`, boot{}, "not in the folder"},
+		{`{"BootThis":{"DeviceType":"VmbFs","DevicePath":"\\EFI\\Microsoft\\Boot\\bootmgfw.efi"}}`, boot{}, "Uefi"},
+		{`{"BootThis":{"DeviceType":"ScsiDrive","DiskNumber":1}}`, boot{}, "DiskNumber"},
+		{`{}`, boot{}, "Uefi"},
+		{`{"EnableDebugger":true}`, boot{}, "EnableDebugger"},
+	} {
+		t.Run(c.uefi, func(t *testing.T) {
+			doc := hcs.Document(`{"VirtualMachine":{"Chipset":{"Uefi":` + c.uefi + `}}}`)
+			m, err := newMachine("vm", doc, 1)
+			if c.err != "" {
+				if err == nil || !strings.Contains(err.Error(), c.err) {
+					t.Errorf("got %v, want an error with %q", err, c.err)
+				}
+				return
+			}
+			if err != nil || *m.boot != c.want {
+				t.Errorf("got %+v, %v; want %+v", m, err, c.want)
+			}
+		})
 	}
 }
 

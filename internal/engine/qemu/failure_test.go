@@ -146,6 +146,7 @@ func TestCreateRefuses(t *testing.T) {
 		"empty kernel":       {boot(empty, ""), "", "is empty", nil},
 		"kernel is a folder": {boot("/", ""), "", "neither a file nor", nil},
 		"no kernel":          {boot("", ""), "", "KernelFilePath", nil},
+		"not a kernel":       {boot(file(t, "kernel", 1024), ""), "", "not a Linux kernel", nil},
 		"negative memory":    {memory(-1, true), "", "negative", nil},
 		"too much memory":    {memory(1_000_000_000, true), "", "more than the host's", nil},
 		"missing QEMU":       {nil, "/nowhere/qemu", "apt-get install", fs.ErrNotExist},
@@ -173,7 +174,7 @@ func TestCreateRefuses(t *testing.T) {
 func TestCreateBadKernel(t *testing.T) {
 	e := testEngine(t)
 	checkResidue(t, e)
-	kernel := file(t, "kernel", 1024)
+	kernel := writeFile(t, "kernel", append([]byte("\x7fELF"), make([]byte, 4096)...))
 	s, err := e.Create(t.Context(), "vm", testDocument(t, func(cs *hcsschema.ComputeSystem) {
 		cs.VirtualMachine.Chipset = &hcsschema.Chipset{LinuxKernelDirect: &hcsschema.LinuxKernelDirect{KernelFilePath: kernel}}
 	}))

@@ -1,6 +1,7 @@
 package qemu
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -72,6 +73,9 @@ func openBoot(m *machine) (b bootFiles, err error) {
 	if b.kernel, err = openBootFile("kernel", m.boot.kernel); err != nil {
 		return b, err
 	}
+	if !isKernel(b.kernel) {
+		return b, fmt.Errorf("%s is not a Linux kernel: neither a vmlinux nor a bzImage", m.boot.kernel)
+	}
 	initrd := m.boot.initrd
 	if m.bootsFromPMem() {
 		beside := filepath.Join(filepath.Dir(m.boot.kernel), modulesImage)
@@ -97,6 +101,14 @@ func openBootFile(what, path string) (*os.File, error) {
 		return nil, fmt.Errorf("opening the %s: %w", what, err)
 	}
 	return f, nil
+}
+
+// isKernel looks for the signature of an ELF file or of the Linux boot
+// protocol.
+func isKernel(f *os.File) bool {
+	var b [0x206]byte
+	n, err := f.ReadAt(b[:], 0)
+	return bytes.HasPrefix(b[:n], []byte("\x7fELF")) || err == nil && string(b[0x202:]) == "HdrS"
 }
 
 func (b *bootFiles) close() {
