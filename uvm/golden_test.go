@@ -104,9 +104,6 @@ func notCovered(rec *recording) string {
 	return ""
 }
 
-// notYet are the calls that are not there yet: steps with them are left out.
-var notYet = regexp.MustCompile(`Plan9|AddPipe|RemovePipe|NetNS|EndpointsToNS|EndpointsFromNS|AssignDevice|RemoveDevice`)
-
 // compared maps the calls that are compared to the operations of package
 // hcstest; the order of the others is not.
 var compared = map[string]string{

@@ -44,6 +44,7 @@ type replay struct {
 	rules  []*rule
 	root   string // where lab is on this host
 	engine *hcstest.Engine
+	guest  *hcstest.Guest
 	opts   *uvm.OptionsLCOW
 	vm     *uvm.UtilityVM
 
@@ -57,6 +58,7 @@ type replay struct {
 
 func newReplay(t *testing.T, rec *recording, rules []*rule) *replay {
 	r := &replay{t: t, rec: rec, rules: rules, root: t.TempDir(), guids: make(map[string]string), exempt: make(map[string]bool)}
+	r.guest = &hcstest.Guest{HostMessages: true} // as the stand-in of the recordings
 	for name, size := range fixtures {
 		r.fixture(name, size)
 	}
@@ -65,14 +67,11 @@ func newReplay(t *testing.T, rec *recording, rules []*rule) *replay {
 	}
 	r.engine = hcstest.New(hcstest.Config{
 		Host: hcs.HostInfo{Build: rec.Build, Processors: 2, PMemRemovable: true},
-		Boot: guest(rec).Boot,
+		Boot: r.guest.Boot,
 		Hook: script(t, rec.Fake["FAKEHCS_FAIL"]),
 	})
 	return r
 }
-
-// guest is the stand-in guest of the recordings.
-func guest(rec *recording) *hcstest.Guest { return &hcstest.Guest{HostMessages: true} }
 
 // script returns the hook for a script of failures: "Call:nth:hresult".
 func script(t *testing.T, s string) func(context.Context, hcstest.Call) error {
@@ -167,7 +166,7 @@ func (r *replay) run() {
 	}()
 	for i, s := range r.rec.Steps {
 		r.step = i
-		e := expectation{step: s, calls: callsOf(want, i), skip: notYet.MatchString(s.Op)}
+		e := expectation{step: s, calls: callsOf(want, i)}
 		for _, rule := range r.rules {
 			if rule.applies(r, s) {
 				rule.used.Add(1)
@@ -186,9 +185,34 @@ func (r *replay) run() {
 		want = replaceCalls(want, i, e.calls)
 		r.checkResult(e, result, err)
 	}
+	r.checkSockets()
 	got := r.got()
 	if w, g := lines(t, want), lines(t, got); !slices.Equal(w, g) {
 		t.Errorf("what reached host and guest differs\n%s", diff(w, g))
+	}
+}
+
+// checkSockets compares what is listened on before the start, and whether
+// the guest got its entropy.
+func (r *replay) checkSockets() {
+	var want, got []string
+	for _, s := range r.rec.Sockets {
+		if s.Listen != "" && s.Step == 0 {
+			want = append(want, s.Listen)
+		}
+		if n := r.guest.Entropy(r.opts.ID); s.Port == hcs.EntropyPort && n != int64(s.Bytes) {
+			r.t.Errorf("the guest got %d bytes of entropy, want %d", n, s.Bytes)
+		}
+	}
+	for i, c := range r.engine.Calls() {
+		if c.Op == hcstest.OpListen && r.steps[i] == 0 {
+			got = append(got, c.Path)
+		}
+	}
+	slices.Sort(want)
+	slices.Sort(got)
+	if !slices.Equal(want, got) {
+		r.t.Errorf("listening on %s, want %s", got, want)
 	}
 }
 

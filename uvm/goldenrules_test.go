@@ -170,7 +170,8 @@ func parseChange(s string) (change, error) {
 			}
 			e.calls = l
 		},
-		"exempt": func(r *replay, e *expectation) { r.exempt[arg[string](r, e.step, "hostPath")] = true },
+		"exempt":                    func(r *replay, e *expectation) { r.exempt[arg[string](r, e.step, "hostPath")] = true },
+		"the guest is told the NIC": func(_ *replay, e *expectation) { tellNIC(e.calls) },
 		"left out": func(r *replay, e *expectation) {
 			delete(r.exempt, arg[string](r, e.step, "hostPath"))
 			e.skip = true
@@ -197,6 +198,25 @@ func substitute(v any, re *regexp.Regexp, by string) any {
 		}
 	}
 	return v
+}
+
+// tellNIC puts the id of the NIC, which the host's half has in its path, into
+// the guest's half of a Remove.
+func tellNIC(calls []seen) {
+	for i, c := range calls {
+		m, _ := c.Document.(map[string]any)
+		r, ok := m["Request"].(map[string]any)
+		host := m
+		if !ok {
+			r, ok = m["GuestRequest"].(map[string]any)
+		} else if i+1 < len(calls) {
+			host, _ = calls[i+1].Document.(map[string]any)
+		}
+		if s, isNIC := r["Settings"].(map[string]any); ok && isNIC && r["ResourceType"] == "Network" {
+			path, _ := host["ResourcePath"].(string)
+			s["ID"] = path[strings.LastIndex(path, "/")+1:]
+		}
+	}
 }
 
 // value fills in what a rule names of the host.

@@ -29,6 +29,7 @@ func CreateLCOW(ctx context.Context, opts *OptionsLCOW) (_ *UtilityVM, err error
 	o.normalize(vm.host, vm.log)
 
 	vm.processors = max(1, o.ProcessorCount)
+	vm.physical = !o.AllowOvercommit
 	vm.external = o.UseGuestConnection && o.ExternalGuestConnection
 	vm.internal = o.UseGuestConnection && !o.ExternalGuestConnection
 	if vm.output = o.OutputHandler; vm.output == nil {

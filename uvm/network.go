@@ -2,41 +2,164 @@ package uvm
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"slices"
 
+	"github.com/Microsoft/go-winio/pkg/guid"
+
+	"github.com/byrevm/byre/hcs"
+	"github.com/byrevm/byre/hcsschema"
 	"github.com/byrevm/byre/hns"
 )
 
-// NetworkEndpoints are endpoints of the host in a namespace of the host.
-type NetworkEndpoints struct {
-	// EndpointIDs are the endpoints.
-	EndpointIDs []string
-	// Namespace is the namespace that they belong to.
-	Namespace string
+// A netNS is a network namespace of the guest and the NICs in it, in the
+// order in which they were added. It is guarded by its key in vm.namespaces.
+type netNS struct {
+	id   string
+	nics []*nic
 }
 
-// Release takes the endpoints out of the namespace and removes the namespace.
-// It is not implemented yet: the error wraps [hcs.ErrNotSupported].
-func (endpoints *NetworkEndpoints) Release(ctx context.Context) error {
-	return notYet("releasing network endpoints")
+// A nic is an endpoint of the host's network in the guest.
+type nic struct {
+	endpoint string // canonical id
+	*attachment
 }
 
-// AddNetNS adds the network namespace id to the guest. It is not implemented
-// yet: the error wraps [hcs.ErrNotSupported].
-func (vm *UtilityVM) AddNetNS(ctx context.Context, id string) error { return notYet("AddNetNS") }
+// AddNetNS adds the network namespace id to the guest, without endpoints. One
+// that was added before is [ErrNetNSAlreadyAttached], unwrapped. It is not
+// implemented yet for a Windows guest.
+func (vm *UtilityVM) AddNetNS(ctx context.Context, id string) error {
+	if vm.os != "linux" {
+		return notYet("AddNetNS for a Windows guest")
+	}
+	_, err := vm.namespaces.acquire(ctx, hns.CanonicalID(id),
+		func() (*netNS, error) { return &netNS{id: id}, nil }, // a Linux guest makes it for its first NIC
+		func(ns *netNS) (*netNS, error) { return ns, ErrNetNSAlreadyAttached })
+	return err
+}
 
 // RemoveNetNS removes the network namespace id, with the endpoints in it, from
-// the guest. It is not implemented yet: the error wraps
-// [hcs.ErrNotSupported].
-func (vm *UtilityVM) RemoveNetNS(ctx context.Context, id string) error { return notYet("RemoveNetNS") }
+// the guest. It goes on past an endpoint that it cannot remove; it can then
+// be called again. A namespace that is not there is no error.
+func (vm *UtilityVM) RemoveNetNS(ctx context.Context, id string) error {
+	err := vm.namespaces.release(ctx, hns.CanonicalID(id), func(ns *netNS) error {
+		return vm.removeNICs(ctx, ns, func(*nic) bool { return true })
+	})
+	if err == ErrNotAttached {
+		return nil
+	}
+	return err
+}
 
 // AddEndpointsToNS adds endpoints to the network namespace id of the guest.
-// It is not implemented yet: the error wraps [hcs.ErrNotSupported].
+// Those that are in it are left alone. It stops at the first that it cannot
+// add; those before it stay. A namespace that was not added is
+// [ErrNetNSNotFound], unwrapped.
 func (vm *UtilityVM) AddEndpointsToNS(ctx context.Context, id string, endpoints []*hns.HNSEndpoint) error {
-	return notYet("AddEndpointsToNS")
+	return vm.withNetNS(ctx, id, func(ns *netNS) error {
+		for _, e := range endpoints {
+			key := hns.CanonicalID(e.Id)
+			if slices.ContainsFunc(ns.nics, func(n *nic) bool { return n.endpoint == key && !n.letGo }) {
+				continue
+			}
+			if err := vm.removeNICs(ctx, ns, func(n *nic) bool { return n.endpoint == key }); err != nil {
+				return err // what an earlier Remove has left
+			}
+			n, err := vm.addNIC(ctx, ns, e)
+			if n != nil {
+				ns.nics = append(ns.nics, n)
+			}
+			if err != nil {
+				return fmt.Errorf("adding endpoint %s: %w", e.Id, err)
+			}
+		}
+		return nil
+	})
 }
 
 // RemoveEndpointsFromNS takes endpoints out of the network namespace id of the
-// guest. It is not implemented yet: the error wraps [hcs.ErrNotSupported].
+// guest. Those that are not in it are no error. It goes on past one that it
+// cannot remove; it can then be called again. A namespace that was not added
+// is [ErrNetNSNotFound], unwrapped.
 func (vm *UtilityVM) RemoveEndpointsFromNS(ctx context.Context, id string, endpoints []*hns.HNSEndpoint) error {
-	return notYet("RemoveEndpointsFromNS")
+	return vm.withNetNS(ctx, id, func(ns *netNS) error {
+		return vm.removeNICs(ctx, ns, func(n *nic) bool {
+			return slices.ContainsFunc(endpoints, func(e *hns.HNSEndpoint) bool { return hns.CanonicalID(e.Id) == n.endpoint })
+		})
+	})
+}
+
+// withNetNS calls f with a namespace that nobody else uses meanwhile.
+func (vm *UtilityVM) withNetNS(ctx context.Context, id string, f func(*netNS) error) error {
+	err := vm.namespaces.use(ctx, hns.CanonicalID(id), f)
+	if err == ErrNotAttached {
+		return ErrNetNSNotFound
+	}
+	return err
+}
+
+// addNIC connects the guest to an endpoint. If that fails and the host does
+// not take the NIC back, it returns what is left of it, too.
+func (vm *UtilityVM) addNIC(ctx context.Context, ns *netNS, e *hns.HNSEndpoint) (*nic, error) {
+	id, err := guid.NewV4()
+	if err != nil {
+		return nil, err
+	}
+	adapter := hcsschema.NetworkAdapter{EndpointId: e.Id, MacAddress: e.MacAddress}
+	a := &attachment{path: hcs.NetworkPath(id.String()), settings: adapter}
+	req := &hcsschema.ModifySettingRequest{RequestType: hcsschema.Add, ResourcePath: a.path, Settings: adapter}
+	if _, caps := vm.Capabilities(); caps.NamespaceAddRequestSupported {
+		s := guestNIC(id.String(), ns, e)
+		req.GuestRequest = &hcsschema.GuestRequest{RequestType: hcsschema.Add, ResourceType: hcsschema.ResourceNetwork, Settings: s}
+		a.guest = &hcsschema.GuestRequest{
+			RequestType:  hcsschema.Remove,
+			ResourceType: hcsschema.ResourceNetwork,
+			Settings:     hcsschema.LCOWNetworkAdapter{NamespaceID: s.NamespaceID, ID: s.ID},
+		}
+	}
+	err = vm.modify(ctx, req)
+	var half *halfDone
+	if a.letGo = errors.As(err, &half) && half.host; err != nil && !a.letGo {
+		return nil, err
+	}
+	return &nic{hns.CanonicalID(e.Id), a}, err
+}
+
+// guestNIC is how a Linux guest configures the NIC id.
+func guestNIC(id string, ns *netNS, e *hns.HNSEndpoint) hcsschema.LCOWNetworkAdapter {
+	s := hcsschema.LCOWNetworkAdapter{
+		NamespaceID:     ns.id,
+		ID:              id,
+		MacAddress:      e.MacAddress,
+		PrefixLength:    e.PrefixLength,
+		GatewayAddress:  e.GatewayAddress,
+		DNSSuffix:       e.DNSSuffix,
+		DNSServerList:   e.DNSServerList,
+		EnableLowMetric: e.EnableLowMetric,
+		EncapOverhead:   e.EncapOverhead,
+	}
+	if e.Namespace != nil && e.Namespace.ID != "" {
+		s.NamespaceID = e.Namespace.ID
+	}
+	if e.IPAddress != nil { // without one the guest asks DHCP
+		s.IPAddress = e.IPAddress.String()
+	}
+	return s
+}
+
+// removeNICs removes the NICs that which is true for, as far as it can.
+func (vm *UtilityVM) removeNICs(ctx context.Context, ns *netNS, which func(*nic) bool) error {
+	var errs []error
+	ns.nics = slices.DeleteFunc(ns.nics, func(n *nic) bool {
+		if !which(n) {
+			return false
+		}
+		if err := vm.detach(ctx, n.attachment); err != nil {
+			errs = append(errs, fmt.Errorf("removing endpoint %s: %w", n.endpoint, err))
+			return false
+		}
+		return true
+	})
+	return errors.Join(errs...)
 }

@@ -82,18 +82,28 @@ func (r *refs[K, V]) put(k K, v V) {
 	r.m = map[K]*ref[V]{k: {turn: make(chan struct{}, 1), n: 1, v: v}}
 }
 
-// get returns the value of k, if somebody has it: else it is
-// [ErrNotAttached].
-func (r *refs[K, V]) get(ctx context.Context, k K) (v V, err error) {
+// use calls f with the value of k, if somebody has it: else it is
+// [ErrNotAttached]. Nobody else uses k meanwhile.
+func (r *refs[K, V]) use(ctx context.Context, k K, f func(V) error) error {
 	e, _, err := r.lock(ctx, k)
 	if err != nil {
-		return v, err
+		return err
 	}
 	defer r.unlock(k, e)
 	if e.n == 0 {
-		return v, ErrNotAttached
+		return ErrNotAttached
 	}
-	return e.v, nil
+	return f(e.v)
+}
+
+// get returns the value of k, if somebody has it: else it is
+// [ErrNotAttached].
+func (r *refs[K, V]) get(ctx context.Context, k K) (v V, err error) {
+	err = r.use(ctx, k, func(have V) error {
+		v = have
+		return nil
+	})
+	return v, err
 }
 
 // lock waits for the turn at k. failed is how making the value failed in the

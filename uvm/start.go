@@ -6,7 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"slices"
+	"syscall"
 	"time"
 
 	"github.com/byrevm/byre/hcs"
@@ -18,6 +21,7 @@ import (
 const (
 	startTimeout   = 2 * time.Minute  // of a Start whose context has no deadline
 	cleanupTimeout = 30 * time.Second // of stopping a VM, whatever became of the caller's context
+	endPatience    = 2 * time.Second  // for the engine to notice the end of a VM whose connections broke
 	entropyBytes   = 512
 )
 
@@ -47,6 +51,7 @@ func (vm *UtilityVM) Start(ctx context.Context) error {
 	if err == nil {
 		return nil
 	}
+	err = b.cause(ctx, err)
 	cancel(err)
 	return b.failed(ctx, err)
 }
@@ -233,6 +238,30 @@ func (b *boot) ask(ctx context.Context) error {
 	vm.proto, vm.caps = uint32(p.GuestConnectionInfo.ProtocolVersion), caps
 	vm.times.add(StageBridge, begun, time.Now())
 	return nil
+}
+
+// cause returns why the VM or ctx ended in place of err if that is why a
+// connection broke. The guest's end of one goes before the engine knows of the
+// end of the VM, and how it came.
+func (b *boot) cause(ctx context.Context, err error) error {
+	if !b.running || !broken(err) {
+		return err
+	}
+	t := time.NewTimer(endPatience)
+	defer t.Stop()
+	select {
+	case <-ctx.Done(): // with the end of the VM too
+		return context.Cause(ctx)
+	case <-t.C:
+		return err
+	}
+}
+
+// broken reports whether err says that the other end of a connection has gone.
+func broken(err error) bool {
+	return slices.ContainsFunc([]error{
+		io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe, net.ErrClosed, syscall.ECONNRESET, syscall.EPIPE, hcs.ErrStopped,
+	}, func(e error) bool { return errors.Is(err, e) })
 }
 
 // failed gives back what a start took, and tells what went wrong. ctx has

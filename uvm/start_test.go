@@ -104,6 +104,30 @@ func TestStartDies(t *testing.T) {
 	}
 }
 
+// TestStartDiesLater lets the bridge break a moment before the VM ends.
+func TestStartDiesLater(t *testing.T) {
+	exit := &hcs.Exit{Kind: hcs.ExitAgent, Log: []string{
+		"first", "the cause", "Kernel panic - not syncing: test", "CPU: 0", "RIP: 0", "RAX: 0", "RBX: 0", "RCX: 0", "RDX: 0", "R08: 0", "R09: 0",
+	}}
+	v := create(t, setup{config: hcstest.Config{Boot: stages(func(m *hcstest.Machine) {
+		m.Go(func() {
+			select {
+			case <-time.After(brief):
+				m.Exit(exit)
+			case <-m.Context().Done():
+			}
+		})
+	})[uvm.StageBridge]}})
+	e := startError(t, v, t.Context())
+	var got *hcs.Exit
+	if e.Stage != uvm.StageBridge || !errors.As(e, &got) || got != exit || e.Exit != exit {
+		t.Errorf("stage %s, exit %v", e.Stage, e.Exit)
+	}
+	if s := e.Error(); !strings.Contains(s, "the cause") || !strings.Contains(s, exit.Log[2]) || strings.Contains(s, "R09") {
+		t.Errorf("the message does not end with the panic: %v", s)
+	}
+}
+
 // TestStartHangs lets the guest do nothing more in each stage.
 func TestStartHangs(t *testing.T) {
 	for stage, boot := range stages(func(m *hcstest.Machine) { <-m.Context().Done() }) {

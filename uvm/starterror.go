@@ -30,8 +30,13 @@ var stageFailures = map[string]string{
 	StageBridge: "negotiating with the guest's agent",
 }
 
-// consoleLines is how many lines of the console an error message shows.
-const consoleLines = 8
+const (
+	// consoleLines is how many lines of the console an error message shows.
+	consoleLines = 8
+	// panicMark is in the line with which a kernel begins to tell of its panic.
+	// What it tells then are registers.
+	panicMark = "Kernel panic - not syncing"
+)
 
 func (e *StartError) Error() string {
 	var b strings.Builder
@@ -43,6 +48,9 @@ func (e *StartError) Error() string {
 		fmt.Fprintf(&b, ": %v", e.Exit)
 	}
 	lines := e.Exit.Log
+	if i := slices.IndexFunc(lines, func(l string) bool { return strings.Contains(l, panicMark) }); i >= 0 {
+		lines = lines[:i+1]
+	}
 	if n := len(lines); n > consoleLines {
 		lines = lines[n-consoleLines:]
 	}

@@ -24,17 +24,21 @@ type UtilityVM struct {
 	sys           hcs.System
 	log           *slog.Logger
 	processors    int32
+	physical      bool // its memory is physically backed
 
 	external bool          // guest requests go over bridge, not through sys
 	internal bool          // the engine has the connection to the guest
 	output   OutputHandler // reads the log connection
 	listen   listeners     // those that Start accepts on; closed by then, or by ended
 
-	containers, mounts atomic.Uint64
+	containers, mounts, shares atomic.Uint64 // what was numbered so far
 
-	scsi   scsiBus
-	vpmem  vpmemBus
-	claims claims
+	scsi       scsiBus
+	vpmem      vpmemBus
+	claims     claims
+	pci        pciBus
+	pipes      refs[string, *attachment] // by path on the host
+	namespaces refs[string, *netNS]      // by canonical id
 
 	times   timeline
 	stopped context.Context // ends, with the cause, when sys stops
