@@ -1,6 +1,7 @@
 package uvm
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -240,9 +241,9 @@ func (b *boot) ask(ctx context.Context) error {
 	return nil
 }
 
-// cause returns why the VM or ctx ended in place of err if that is why a
-// connection broke. The guest's end of one goes before the engine knows of the
-// end of the VM, and how it came.
+// cause returns why the VM ended in place of err if that is why a connection
+// broke. Connections go before the engine knows of the end of the VM, and how
+// it came.
 func (b *boot) cause(ctx context.Context, err error) error {
 	if !b.running || !broken(err) {
 		return err
@@ -250,17 +251,16 @@ func (b *boot) cause(ctx context.Context, err error) error {
 	t := time.NewTimer(endPatience)
 	defer t.Stop()
 	select {
-	case <-ctx.Done(): // with the end of the VM too
-		return context.Cause(ctx)
+	case <-ctx.Done(): // with the VM too
 	case <-t.C:
-		return err
 	}
+	return cmp.Or(context.Cause(b.vm.stopped), err)
 }
 
 // broken reports whether err says that the other end of a connection has gone.
 func broken(err error) bool {
 	return slices.ContainsFunc([]error{
-		io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe, net.ErrClosed, syscall.ECONNRESET, syscall.EPIPE, hcs.ErrStopped,
+		bridge.ErrClosed, hcs.ErrStopped, io.EOF, io.ErrClosedPipe, net.ErrClosed, syscall.ECONNRESET, syscall.EPIPE,
 	}, func(e error) bool { return errors.Is(err, e) })
 }
 
