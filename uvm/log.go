@@ -16,9 +16,12 @@ import (
 	"time"
 )
 
+// What a guest may make the host hold and write.
 const (
-	maxLogEntry = 64 << 10 // bytes of one entry; the guest may not make the host hold more
+	maxLogEntry = 64 << 10 // bytes of one entry
 	maxLogTail  = 64 << 10 // bytes that are kept of what cannot be parsed
+	logRate     = 1 << 20  // bytes of entries that are logged in a second, on average
+	logBurst    = 2 << 20  // bytes of entries that are logged at once
 )
 
 // LogOutput returns an [OutputHandler] that logs with log/slog what the agent
@@ -28,15 +31,19 @@ const (
 //
 // What is not such an object is taken for the last words of an agent that
 // crashed: it is logged, to the end of the stream, as one error entry
-// "gcs terminated". Longer entries than 64 KiB are not parsed.
+// "gcs terminated". Longer entries than 64 KiB are not parsed, and of a guest
+// that prints more than a MiB a second for long, entries are dropped and
+// counted.
 func LogOutput(id string) OutputHandler {
-	return func(r io.Reader) { logOutput(slog.Default().With("uvm-id", id), r) }
+	return func(r io.Reader) { logOutput(slog.Default().With("uvm-id", id), r, time.Now) }
 }
 
-func logOutput(l *slog.Logger, r io.Reader) {
+func logOutput(l *slog.Logger, r io.Reader, now func() time.Time) {
 	ctx := context.Background()
 	limit := &limitedReader{r: r}
 	d := json.NewDecoder(limit)
+	b := budget{left: logBurst, at: now()}
+	defer b.report(ctx, l)
 	for {
 		limit.left = maxLogEntry
 		var raw json.RawMessage
@@ -44,7 +51,10 @@ func logOutput(l *slog.Logger, r io.Reader) {
 		if err == nil {
 			var e map[string]any
 			if json.Unmarshal(raw, &e) == nil && e != nil {
-				logEntry(ctx, l, e)
+				if b.take(len(raw), now()) {
+					b.report(ctx, l)
+					logEntry(ctx, l, e)
+				}
 				continue
 			}
 		}
@@ -146,4 +156,32 @@ func (l *limitedReader) Read(p []byte) (int, error) {
 	l.left -= n
 	l.err = err
 	return n, err
+}
+
+// A budget limits what is logged.
+type budget struct {
+	left    int       // bytes that may be logged at the time at
+	at      time.Time // of the last take
+	dropped int       // entries, since the last report
+}
+
+// take reports whether an entry of n bytes may be logged now.
+func (b *budget) take(n int, now time.Time) bool {
+	earned := min(now.Sub(b.at), logBurst/logRate*time.Second)
+	b.left = min(logBurst, b.left+int(earned*logRate/time.Second))
+	b.at = now
+	if b.left < n {
+		b.dropped++
+		return false
+	}
+	b.left -= n
+	return true
+}
+
+// report logs how many entries were dropped.
+func (b *budget) report(ctx context.Context, l *slog.Logger) {
+	if b.dropped > 0 {
+		l.WarnContext(ctx, "log entries of the guest dropped", "count", b.dropped)
+		b.dropped = 0
+	}
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 )
 
 // parsed returns what the log handler makes of a stream, a line per entry.
@@ -24,7 +25,8 @@ func parsed(r io.Reader) string {
 			return a
 		},
 	})
-	logOutput(slog.New(h).With("uvm-id", "vm"), r)
+	stopped := time.Now()
+	logOutput(slog.New(h).With("uvm-id", "vm"), r, func() time.Time { return stopped })
 	return b.String()
 }
 
@@ -97,7 +99,7 @@ func (r *repeat) Read(p []byte) (int, error) {
 // TestLogOutputIsBounded checks that a hostile guest can neither make the host
 // hold what it sends nor stop it from being read.
 func TestLogOutputIsBounded(t *testing.T) {
-	const size = 16 << 20
+	const size = 4 << 20
 	for name, r := range map[string]io.Reader{
 		"endless string": io.MultiReader(strings.NewReader(`{"msg":"`), endless("x", size)),
 		"endless object": io.MultiReader(strings.NewReader(`{`), endless(`"a":1,`, size)),
@@ -110,7 +112,7 @@ func TestLogOutputIsBounded(t *testing.T) {
 			runtime.ReadMemStats(&before)
 			got := parsed(r)
 			runtime.ReadMemStats(&after)
-			if n := after.TotalAlloc - before.TotalAlloc; n > 8<<20 {
+			if n := after.TotalAlloc - before.TotalAlloc; n > 3<<20 {
 				t.Errorf("%d bytes allocated", n)
 			}
 			if len(got) > 4*maxLogTail {
@@ -120,6 +122,33 @@ func TestLogOutputIsBounded(t *testing.T) {
 				t.Error("not read to the end")
 			}
 		})
+	}
+}
+
+// TestLogOutputFlood checks that a guest cannot fill the host's log.
+func TestLogOutputFlood(t *testing.T) {
+	got := parsed(endless(`{"msg":"`+strings.Repeat("x", 1000)+`"}`, 2*logBurst))
+	if len(got) > logBurst*3/2 {
+		t.Errorf("%d bytes logged", len(got))
+	}
+	if !strings.Contains(got, `msg="log entries of the guest dropped" uvm-id=vm count=`) {
+		t.Error("nothing says that entries were dropped")
+	}
+}
+
+func TestBudget(t *testing.T) {
+	now := time.Now()
+	b := budget{left: logBurst, at: now}
+	if !b.take(logBurst, now) || b.take(1, now) || b.dropped != 1 {
+		t.Errorf("at once: %+v", b)
+	}
+	now = now.Add(time.Second)
+	if b.take(logRate+1, now) || !b.take(logRate, now) {
+		t.Errorf("after a second: %+v", b)
+	}
+	now = now.Add(1000 * time.Hour)
+	if b.take(logBurst+1, now) || !b.take(logBurst, now) {
+		t.Errorf("after a long time: %+v", b)
 	}
 }
 
