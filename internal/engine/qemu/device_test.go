@@ -352,3 +352,120 @@ func TestModifyOfHangingVMM(t *testing.T) {
 		t.Errorf("QEMU holds the file as %q", held)
 	}
 }
+
+// A block device of the host, which only root can make.
+func TestPassThru(t *testing.T) {
+	s := running(t)
+	image := file(t, "disk", 4<<20)
+	out, err := exec.Command("losetup", "--find", "--show", image).Output()
+	if err != nil {
+		t.Skip("no loop device: ", err)
+	}
+	dev := strings.TrimSpace(string(out))
+	t.Cleanup(func() {
+		if out, err := exec.Command("losetup", "-d", dev).CombinedOutput(); err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+	})
+	at := hcs.SCSIPath(0, 3)
+	if err := modify(t.Context(), s, hcsschema.Add, at, hcsschema.Attachment{Type: "VirtualDisk", Path: dev}); err == nil {
+		t.Error("a block device was attached as an image")
+	}
+	for _, ro := range []bool{true, false} {
+		if err := modify(t.Context(), s, hcsschema.Add, at, hcsschema.Attachment{Type: "PassThru", Path: dev, ReadOnly: ro}); err != nil {
+			t.Fatal(err)
+		}
+		if format, size, nodeRO := nodeSize(t, s, "disk-scsi-0-3"); format != "raw" || size != 4<<20 || nodeRO != ro {
+			t.Errorf("QEMU sees %s of %d bytes, read-only %v", format, size, nodeRO)
+		}
+		if err := modify(t.Context(), s, hcsschema.Remove, at, nil); err != nil {
+			t.Fatal(err)
+		}
+		if held := openInVMM(t, s, dev); len(held) != 0 {
+			t.Errorf("QEMU holds the device as %q", held)
+		}
+	}
+}
+
+// Devices that the document has are there before the guest runs.
+func TestDocumentDevices(t *testing.T) {
+	e := testEngine(t)
+	checkResidue(t, e)
+	disk, layer := file(t, "disk", 1<<20), file(t, "layer", 2<<20)
+	sys, err := e.Create(t.Context(), "vm", testDocument(t, func(cs *hcsschema.ComputeSystem) {
+		d := cs.VirtualMachine.Devices
+		d.Scsi["1"] = hcsschema.Scsi{Attachments: map[string]hcsschema.Attachment{"5": {Type: hcsschema.AttachmentVirtualDisk, Path: disk, IgnoreFlushes: true}}}
+		d.VirtualPMem.Devices = map[string]hcsschema.VirtualPMemDevice{"0": {HostPath: layer, ReadOnly: true, ImageFormat: hcsschema.ImageFormatVhd1}}
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sys.Close()
+	s := sys.(*system)
+	if _, size, ro := nodeSize(t, s, "disk-scsi-1-5"); size != 1<<20 || ro {
+		t.Errorf("QEMU sees a disk of %d bytes, read-only %v", size, ro)
+	}
+	var noFlush []struct {
+		Name  string `json:"node-name"`
+		Cache struct {
+			NoFlush bool `json:"no-flush"`
+		} `json:"cache"`
+	}
+	if err := s.qmp.Execute(t.Context(), "query-named-block-nodes", nil, &noFlush); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range noFlush {
+		if !n.Cache.NoFlush {
+			t.Errorf("node %s flushes", n.Name)
+		}
+	}
+	if err := sys.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := modify(t.Context(), sys, hcsschema.Add, hcs.VPMemPath(0), hcsschema.VirtualPMemDevice{HostPath: layer, ReadOnly: true}); !errors.Is(err, hcs.ErrAlreadyExists) {
+		t.Errorf("the slot is not taken: %v", err)
+	}
+	if err := modify(t.Context(), sys, hcsschema.Remove, hcs.SCSIPath(1, 5), nil); err != nil {
+		t.Error(err)
+	}
+	bad := testDocument(t, func(cs *hcsschema.ComputeSystem) {
+		cs.VirtualMachine.Devices.Scsi["0"] = hcsschema.Scsi{Attachments: map[string]hcsschema.Attachment{"0": {Type: hcsschema.AttachmentVirtualDisk, Path: "/nowhere"}}}
+	})
+	if s, err := e.Create(t.Context(), "bad", bad); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v, want ErrNotExist", err)
+		if err == nil {
+			s.Close()
+		}
+	}
+}
+
+// Memory that must not be overcommitted is there before the guest runs.
+func TestCommittedMemory(t *testing.T) {
+	shmem := func(overcommit bool) int64 {
+		t.Helper()
+		sys, err := testEngine(t).Create(t.Context(), "vm", testDocument(t, func(cs *hcsschema.ComputeSystem) {
+			cs.VirtualMachine.ComputeTopology.Memory = &hcsschema.Memory2{SizeInMB: 128, AllowOvercommit: overcommit}
+		}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer sys.Close()
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", sys.(*system).proc.pid()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var kib int64
+		for line := range strings.Lines(string(b)) {
+			if v, ok := strings.CutPrefix(line, "RssShmem:"); ok {
+				fmt.Sscan(v, &kib)
+			}
+		}
+		return kib
+	}
+	if got := shmem(false); got < 128<<10 {
+		t.Errorf("%d KiB are there, want all", got)
+	}
+	if got := shmem(true); got > 64<<10 {
+		t.Errorf("%d KiB are there, though overcommitted", got)
+	}
+}

@@ -119,7 +119,7 @@ func (b *bootFiles) close() {
 	}
 }
 
-// readable returns f, or a copy of its first size bytes in memory if QEMU's
+// readable returns f, or a sealed copy of its first size bytes in memory if QEMU's
 // user may not open f by the path of its descriptor. The caller closes both.
 func readable(f *os.File, size int64, c *syscall.Credential) (*os.File, error) {
 	fi, err := f.Stat()
@@ -128,6 +128,10 @@ func readable(f *os.File, size int64, c *syscall.Credential) (*os.File, error) {
 	}
 	if readableBy(fi, c) {
 		return f, nil
+	}
+	// A copy takes memory that nothing counts against the system.
+	if _, available, err := hostMemory(); err != nil || size/mib > available/2 {
+		return nil, fmt.Errorf("QEMU's user may not read %s (mode %v), which is too large to copy", f.Name(), fi.Mode())
 	}
 	fd, err := unix.MemfdCreate(filepath.Base(f.Name()), unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
