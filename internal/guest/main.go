@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/byrevm/byre/internal/guest/boot"
+	"github.com/byrevm/byre/internal/guest/cgroup"
 	"github.com/byrevm/byre/internal/guest/clock"
 	"github.com/byrevm/byre/internal/guest/logs"
 	"github.com/byrevm/byre/internal/guest/modules"
@@ -86,6 +87,20 @@ func Standalone() (*boot.Env, error) {
 	}
 	if err := l.Known("/proc/modules"); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
+	}
+	// Before the mounts are copied: those of the other init would keep what
+	// is unmounted here.
+	if err := cgroup.Unify(); err != nil {
+		return nil, err
+	}
+	attached, err := boot.RootAttached("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	if !attached {
+		if err := boot.AttachRoot(); err != nil {
+			return nil, err
+		}
 	}
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return nil, os.NewSyscallError("PR_SET_CHILD_SUBREAPER", err)

@@ -158,7 +158,7 @@ func (m *machine) prepare(args []string) error {
 		return loadRoot(r, loader, args)
 	}
 	if onInitramfs() {
-		if err := m.attach(); err != nil {
+		if err := AttachRoot(); err != nil {
 			return err
 		}
 	} else if err := loader.Known("/proc/modules"); err != nil {
@@ -170,14 +170,6 @@ func (m *machine) prepare(args []string) error {
 	m.note(loader.InsertAll(first))
 	m.step("vsock")
 	return nil
-}
-
-// attach makes the root pivotable, with the mounts that are there already.
-func (m *machine) attach() error {
-	if err := attachRoot(); err != nil {
-		return err
-	}
-	return mountAll(base[:3])
 }
 
 // devices inserts the modules of all devices. It runs beside the agent.

@@ -79,16 +79,33 @@ func onInitramfs() bool {
 	return st.Type == unix.RAMFS_MAGIC || st.Type == unix.TMPFS_MAGIC
 }
 
-// attachRoot makes the initial file system pivotable: pivot_root(2) refuses a
+// AttachRoot makes the initial file system pivotable: pivot_root(2) refuses a
 // root that is not mounted on anything, as the kernel's own is. A bind mount
 // of it that is moved over it is, costs no copy, and lets runc use pivot_root
-// in place of the weaker chroot.
-func attachRoot() error {
+// in place of the weaker chroot. The mounts beneath it come along.
+func AttachRoot() error {
 	const at = "/mnt"
-	if err := unix.Mount("/", at, "", unix.MS_BIND, ""); err != nil {
+	if err := unix.Mount("/", at, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
 		return fmt.Errorf("binding the root: %w", err)
 	}
 	return moveRoot(at)
+}
+
+// RootAttached tells, by a file in the format of /proc/self/mountinfo, whether
+// the root is mounted on something.
+func RootAttached(mountinfo string) (bool, error) {
+	b, err := os.ReadFile(mountinfo)
+	if err != nil {
+		return false, err
+	}
+	for line := range strings.Lines(string(b)) {
+		// id parent major:minor root mount-point …
+		if f := strings.Fields(line); len(f) > 4 && f[4] == "/" && f[0] == f[1] {
+			return false, nil
+		}
+	}
+	// The kernel's own root is not listed when another is mounted over it.
+	return true, nil
 }
 
 // moveRoot makes the mount at the root of this process.

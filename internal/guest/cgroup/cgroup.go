@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,10 +26,8 @@ var Mount = "/sys/fs/cgroup"
 // ErrVersion means that the machine has no cgroup version 2.
 var ErrVersion = errors.New("no cgroup version 2")
 
-// Setup makes sure that version 2 is mounted, in place of version 1 if another
-// init has mounted that, and makes the parent of all containers with a limit
-// of all memory but reserve bytes. A second call does nothing but give the
-// first one's error.
+// Setup makes the parent of all containers, with a limit of all memory but
+// reserve bytes. A second call does nothing but give the first one's error.
 func Setup(reserve uint64) error {
 	setupOnce.Do(func() { setupErr = setup(reserve) })
 	return setupErr
@@ -39,10 +39,8 @@ var (
 )
 
 func setup(reserve uint64) error {
-	if !mounted() {
-		if err := replaceV1(); err != nil {
-			return fmt.Errorf("%w: %w", ErrVersion, err)
-		}
+	if err := Unify(); err != nil {
+		return err
 	}
 	if err := delegate(Mount); err != nil {
 		return err
@@ -65,20 +63,40 @@ func setup(reserve uint64) error {
 	return delegate(dir)
 }
 
+// freeTime is how long the kernel may take to give up a hierarchy of version 1
+// that was unmounted. No event tells when it has.
+const freeTime = 5 * time.Second
+
+// Unify makes sure that version 2 is mounted with all controllers, in place of
+// version 1 if another init has mounted that. The kernel gives version 2 the
+// controllers that no hierarchy of version 1 has.
+func Unify() error {
+	if mounted() {
+		return nil
+	}
+	// With all that is mounted beneath it; nothing may be mounted at all.
+	unix.Unmount(Mount, unix.UMOUNT_NOFOLLOW|unix.MNT_DETACH)
+	err := unix.Mount("cgroup2", Mount, "cgroup2", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "nsdelegate")
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrVersion, err)
+	}
+	for end := time.Now().Add(freeTime); ; time.Sleep(10 * time.Millisecond) {
+		b, err := os.ReadFile(filepath.Join(Mount, "cgroup.controllers"))
+		if err != nil {
+			return err
+		}
+		if slices.Contains(strings.Fields(string(b)), "memory") {
+			return nil
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("%w: it has the controllers %q only", ErrVersion, b)
+		}
+	}
+}
+
 func mounted() bool {
 	var st unix.Statfs_t
 	return unix.Statfs(Mount, &st) == nil && st.Type == unix.CGROUP2_SUPER_MAGIC
-}
-
-// replaceV1 unmounts what is mounted at and beneath Mount, and mounts version
-// 2: the kernel gives it the controllers that no hierarchy of version 1 has.
-func replaceV1() error {
-	entries, _ := os.ReadDir(Mount)
-	for _, e := range entries {
-		unix.Unmount(filepath.Join(Mount, e.Name()), unix.UMOUNT_NOFOLLOW)
-	}
-	unix.Unmount(Mount, unix.UMOUNT_NOFOLLOW)
-	return unix.Mount("cgroup2", Mount, "cgroup2", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "nsdelegate")
 }
 
 // delegate gives the children of a cgroup every controller that it has.

@@ -23,7 +23,7 @@ type Pipes struct {
 }
 
 // pipeSize lets a process run ahead of its relay.
-const pipeSize = 256 << 10
+const pipeSize = 1 << 20
 
 // NewPipes makes the pipes. They are used up by Abandon, or by Start and then
 // Exited.
@@ -39,8 +39,10 @@ func NewPipes(log *slog.Logger) (*Pipes, error) {
 		if fd == 0 {
 			ours, theirs = 1, 0
 		}
-		// Only our end is made for the poller; programs expect theirs to block.
-		unix.SetNonblock(fds[ours], true)
+		if fd == 0 {
+			// Writing can be broken off, so this end is the poller's.
+			unix.SetNonblock(fds[ours], true)
+		}
 		unix.FcntlInt(uintptr(fds[ours]), unix.F_SETPIPE_SZ, pipeSize) // else it stays as it is
 		p.child[fd] = os.NewFile(uintptr(fds[theirs]), "pipe")
 		f := os.NewFile(uintptr(fds[ours]), "pipe")

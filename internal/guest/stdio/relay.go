@@ -7,48 +7,72 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// relaySize is the buffer of a relay: the largest packet of vsock.
-const relaySize = 64 << 10
+// A relay begins with a small buffer and has a larger one when it is filled:
+// most processes write little, and those that write much are held up by every
+// switch between them and the relay.
+const (
+	minBuffer = 16 << 10
+	maxBuffer = 256 << 10
+)
 
-// buffers keeps the relays from asking for memory anew.
-var buffers = sync.Pool{New: func() any { b := make([]byte, relaySize); return &b }}
-
-// transfer copies src to dst to its end. It hides the methods by which io.Copy
-// would copy piecemeal.
+// transfer copies src to dst to its end.
 func transfer(dst io.Writer, src io.Reader) error {
-	b := buffers.Get().(*[]byte)
-	defer buffers.Put(b)
-	_, err := io.CopyBuffer(struct{ io.Writer }{dst}, struct{ io.Reader }{src}, *b)
-	return err
+	b := make([]byte, minBuffer)
+	for {
+		n, err := src.Read(b)
+		if n > 0 {
+			if _, err := dst.Write(b[:n]); err != nil {
+				return err
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if n == len(b) && n < maxBuffer {
+			b = make([]byte, 4*n)
+		}
+	}
 }
 
 // output carries what a process writes to the host, and returns when the host
 // has all of it. A host that is gone is a broken pipe to the process. Without
 // connection the output is thrown away.
+//
+// It reads and writes blocking descriptors, each relay in a thread of its own:
+// going through the poller for every chunk costs several times as much, and an
+// output is never broken off from here.
 func output(name string, conn Conn, r *os.File, log *slog.Logger) {
 	defer r.Close()
 	if conn == nil {
 		transfer(io.Discard, r)
 		return
 	}
-	defer conn.Close()
+	w, err := duplicate(conn)
+	conn.Close()
+	if err != nil {
+		log.Warn("output relay did not start", "stream", name, "err", err)
+		return
+	}
+	defer w.Close()
 	// The far side of a terminal ends with EIO.
-	if err := transfer(conn, r); err != nil && !errors.Is(err, unix.EIO) {
+	if err := transfer(w, r); err != nil && !errors.Is(err, unix.EIO) {
 		log.Debug("output relay ended early", "stream", name, "err", err)
 		return
 	}
-	if err := conn.CloseWrite(); err != nil {
+	if err := unix.Shutdown(int(w.Fd()), unix.SHUT_WR); err != nil {
 		log.Debug("output relay was cut off", "stream", name, "err", err)
 		return
 	}
 	var b [1]byte
-	if n, err := conn.Read(b[:]); n != 0 || !errors.Is(err, io.EOF) {
+	if n, err := w.Read(b[:]); n != 0 || !errors.Is(err, io.EOF) {
 		log.Debug("host did not end output stream properly", "stream", name, "bytes", n, "err", err)
 	}
 }

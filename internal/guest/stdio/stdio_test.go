@@ -116,7 +116,7 @@ func TestOutputComplete(t *testing.T) {
 
 func TestSlowReaderBlocksItsStreamOnly(t *testing.T) {
 	p := pipes(t)
-	out, _ := pair(t) // nobody reads this
+	out, hostOut := pair(t) // nobody reads this
 	errc, hostErr := pair(t)
 	p.Start(Conns{Out: out, Err: errc})
 	child := p.Child()
@@ -131,7 +131,7 @@ func TestSlowReaderBlocksItsStreamOnly(t *testing.T) {
 		t.Error("a writer was not held up by a host that does not read")
 	default:
 	}
-	out.Close() // the connection breaks: a broken pipe for the process
+	hostOut.Close() // the connection breaks: a broken pipe for the process
 	within(t, "the writer", writer)
 	p.CloseChild()
 	hostErr.Close()
