@@ -105,17 +105,16 @@ func (b *boot) accept(ctx context.Context) {
 	b.bridge = one(b.vm.listen.bridge, func(a arrival) arrival { return a })
 }
 
-// acceptOne accepts one connection and closes l.
+// acceptOne accepts one connection and closes l. A connection that came in
+// time is kept also if ctx has ended since: the last words of a guest may be
+// in it.
 func acceptOne(ctx context.Context, l net.Listener) arrival {
 	stop := context.AfterFunc(ctx, func() { l.Close() })
 	defer stop()
 	conn, err := l.Accept()
 	l.Close()
-	if ctx.Err() != nil {
-		if err == nil {
-			conn.Close()
-		}
-		return arrival{err: context.Cause(ctx)}
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
 	}
 	return arrival{conn, time.Now(), err}
 }

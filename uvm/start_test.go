@@ -35,34 +35,47 @@ type nopCloser struct{ io.ReadWriter }
 
 func (nopCloser) Close() error { return nil }
 
-// stages are guests that stop where the stage of that name would go on, by
-// what they do then.
-func stages(end func(*hcstest.Machine)) map[string]func(*hcstest.Machine) {
-	return map[string]func(*hcstest.Machine){
-		uvm.StageKernel: end,
-		uvm.StageInit: func(m *hcstest.Machine) {
-			c := dial(m, hcs.EntropyPort)
-			defer c.Close()
-			io.Copy(io.Discard, c)
+// stages has the stages in which a guest can be.
+var stages = []string{uvm.StageKernel, uvm.StageInit, uvm.StageAgent, uvm.StageBridge}
+
+// stagedVM makes a VM whose guest does end in a stage, when the host knows
+// that it is there.
+func stagedVM(t *testing.T, stage string, end func(*hcstest.Machine)) *testVM {
+	t.Helper()
+	log := make(chan struct{})
+	boot := func(m *hcstest.Machine) {
+		if stage == uvm.StageKernel {
 			end(m)
-		},
-		uvm.StageAgent: func(m *hcstest.Machine) {
-			c, l := dial(m, hcs.EntropyPort), dial(m, hcs.LogPort)
-			defer c.Close()
-			defer l.Close()
-			io.Copy(io.Discard, c)
+			return
+		}
+		c := dial(m, hcs.EntropyPort)
+		defer c.Close()
+		io.Copy(io.Discard, c)
+		if stage == uvm.StageInit {
 			end(m)
-		},
-		uvm.StageBridge: func(m *hcstest.Machine) {
-			c, l, b := dial(m, hcs.EntropyPort), dial(m, hcs.LogPort), dial(m, hcs.BridgePort)
-			defer c.Close()
-			defer l.Close()
-			defer b.Close()
-			io.Copy(io.Discard, c)
-			io.ReadFull(b, make([]byte, 16))
+			return
+		}
+		l := dial(m, hcs.LogPort)
+		defer l.Close()
+		select {
+		case <-log:
+		case <-m.Context().Done():
+		}
+		if stage == uvm.StageAgent {
 			end(m)
-		},
+			return
+		}
+		b := dial(m, hcs.BridgePort)
+		defer b.Close()
+		io.ReadFull(b, make([]byte, 16))
+		end(m) // with the connection open
 	}
+	return create(t, setup{config: hcstest.Config{Boot: boot}, edit: func(o *uvm.OptionsLCOW) {
+		o.OutputHandler = func(r io.Reader) {
+			close(log)
+			io.Copy(io.Discard, r)
+		}
+	}})
 }
 
 // startError starts v, which fails, and checks what does not depend on how.
@@ -83,9 +96,9 @@ func startError(t *testing.T, v *testVM, ctx context.Context) *uvm.StartError {
 // TestStartDies lets the VM die in each stage.
 func TestStartDies(t *testing.T) {
 	exit := &hcs.Exit{Kind: hcs.ExitPanic, Log: []string{"one", "Kernel panic - not syncing: test"}}
-	for stage, boot := range stages(func(m *hcstest.Machine) { m.Exit(exit) }) {
+	for _, stage := range stages {
 		t.Run(stage, func(t *testing.T) {
-			v := create(t, setup{config: hcstest.Config{Boot: boot}})
+			v := stagedVM(t, stage, func(m *hcstest.Machine) { m.Exit(exit) })
 			e := startError(t, v, t.Context())
 			var got *hcs.Exit
 			if e.Stage != stage || !errors.As(e, &got) || got != exit || e.Exit != exit {
@@ -104,59 +117,37 @@ func TestStartDies(t *testing.T) {
 	}
 }
 
-// TestStartDiesLater lets the bridge break a moment before the VM ends.
-func TestStartDiesLater(t *testing.T) {
-	exit := &hcs.Exit{Kind: hcs.ExitAgent, Log: []string{
-		"first", "the cause", "Kernel panic - not syncing: test", "CPU: 0", "RIP: 0", "RAX: 0", "RBX: 0", "RCX: 0", "RDX: 0", "R08: 0", "R09: 0",
-	}}
-	v := create(t, setup{config: hcstest.Config{Boot: stages(func(m *hcstest.Machine) {
-		m.Go(func() {
-			select {
-			case <-time.After(brief):
-				m.Exit(exit)
-			case <-m.Context().Done():
+// TestStartCanceled ends the context in each stage, when the guest does
+// nothing more.
+func TestStartCanceled(t *testing.T) {
+	for _, stage := range stages {
+		t.Run(stage, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			v := stagedVM(t, stage, func(m *hcstest.Machine) {
+				cancel()
+				<-m.Context().Done()
+			})
+			e := startError(t, v, ctx)
+			if e.Stage != stage || !errors.Is(e, context.Canceled) {
+				t.Errorf("stage %s, error %v", e.Stage, e)
+			}
+			if e.Exit == nil || e.Exit.Kind != hcs.ExitTerminated {
+				t.Errorf("exit %v", e.Exit)
+			}
+			if err := v.ExitError(); err != nil {
+				t.Error(err)
 			}
 		})
-	})[uvm.StageBridge]}})
-	e := startError(t, v, t.Context())
-	var got *hcs.Exit
-	if e.Stage != uvm.StageBridge || !errors.As(e, &got) || got != exit || e.Exit != exit {
-		t.Errorf("stage %s, exit %v", e.Stage, e.Exit)
-	}
-	if s := e.Error(); !strings.Contains(s, "the cause") || !strings.Contains(s, exit.Log[2]) || strings.Contains(s, "R09") {
-		t.Errorf("the message does not end with the panic: %v", s)
 	}
 }
 
-// TestStartHangs lets the guest do nothing more in each stage.
-func TestStartHangs(t *testing.T) {
-	for stage, boot := range stages(func(m *hcstest.Machine) { <-m.Context().Done() }) {
-		for name, limit := range map[string]func(context.Context) (context.Context, context.CancelFunc){
-			"deadline": func(ctx context.Context) (context.Context, context.CancelFunc) {
-				return context.WithTimeout(ctx, brief)
-			},
-			"canceled": func(ctx context.Context) (context.Context, context.CancelFunc) {
-				ctx, cancel := context.WithCancel(ctx)
-				time.AfterFunc(brief, cancel)
-				return ctx, cancel
-			},
-		} {
-			t.Run(stage+" "+name, func(t *testing.T) {
-				v := create(t, setup{config: hcstest.Config{Boot: boot}})
-				ctx, cancel := limit(t.Context())
-				defer cancel()
-				e := startError(t, v, ctx)
-				if e.Stage != stage || !errors.Is(e, ctx.Err()) {
-					t.Errorf("stage %s, error %v", e.Stage, e)
-				}
-				if e.Exit == nil || e.Exit.Kind != hcs.ExitTerminated {
-					t.Errorf("exit %v", e.Exit)
-				}
-				if err := v.ExitError(); err != nil {
-					t.Error(err)
-				}
-			})
-		}
+// TestStartDeadlinePasses waits in vain for a guest.
+func TestStartDeadlinePasses(t *testing.T) {
+	v := stagedVM(t, uvm.StageKernel, func(m *hcstest.Machine) { <-m.Context().Done() })
+	ctx, cancel := context.WithTimeout(t.Context(), brief)
+	defer cancel()
+	if e := startError(t, v, ctx); e.Stage != uvm.StageKernel || !errors.Is(e, context.DeadlineExceeded) {
+		t.Errorf("stage %s, error %v", e.Stage, e)
 	}
 }
 
@@ -166,10 +157,14 @@ func TestStartFaults(t *testing.T) {
 	for f := hcstest.FaultNeverConnect; f <= hcstest.FaultOOM; f++ {
 		t.Run(fmt.Sprint(f), func(t *testing.T) {
 			v := create(t, setup{guest: &hcstest.Guest{Fault: f}})
-			ctx, cancel := context.WithTimeout(t.Context(), 5*brief)
-			defer cancel()
-			e := startError(t, v, ctx)
 			waits := slices.Contains([]hcstest.Fault{hcstest.FaultNeverConnect, hcstest.FaultMute, hcstest.FaultEndless, hcstest.FaultFlood}, f)
+			ctx := t.Context()
+			if waits {
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithTimeout(ctx, brief)
+				defer cancel()
+			}
+			e := startError(t, v, ctx)
 			if errors.Is(e, context.DeadlineExceeded) != waits {
 				t.Errorf("got %v", e)
 			}
@@ -249,18 +244,12 @@ func TestStartDeadline(t *testing.T) {
 
 // TestStartClosed closes the VM while it starts.
 func TestStartClosed(t *testing.T) {
-	for stage, boot := range stages(func(m *hcstest.Machine) {
-		m.Ask(m.Context(), "reached", nil)
-		<-m.Context().Done()
-	}) {
+	for _, stage := range stages {
 		t.Run(stage, func(t *testing.T) {
-			v := create(t, setup{config: hcstest.Config{Boot: boot}})
 			reached := make(chan struct{})
-			v.hook.set(func(_ context.Context, c hcstest.Call) error {
-				if c.Op == "reached" {
-					close(reached)
-				}
-				return nil
+			v := stagedVM(t, stage, func(m *hcstest.Machine) {
+				close(reached)
+				<-m.Context().Done()
 			})
 			var wg sync.WaitGroup
 			wg.Go(func() {
