@@ -300,10 +300,14 @@ func TestConsoleEnd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	theirs.Write([]byte("hello\n"))
+	r := bufio.NewReader(conn)
+	if got, err := r.ReadString('\n'); got != "hello\n" { // it is being served
+		t.Fatalf("read %q, %v", got, err)
+	}
 	theirs.Write([]byte("bye"))
 	theirs.Close()
-	got, err := io.ReadAll(conn)
-	if string(got) != "bye" && len(got) != 0 || err != nil { // it may have come too late
+	if got, err := io.ReadAll(r); string(got) != "bye" || err != nil {
 		t.Errorf("read %q, %v", got, err)
 	}
 	conn.Close()

@@ -62,7 +62,8 @@ func (s *system) makeCgroups() error {
 	if err != nil {
 		return err
 	}
-	g, dirs := host.plan(folderName(s.m.id))
+	// An owner with another run folder may have a system of the same id.
+	g, dirs := host.plan(fmt.Sprintf("%s-%08x", folderName(s.m.id), s.runtimeID.Data1))
 	if err := s.claim.note(func(r *record) { r.Cgroups = dirs }); err != nil {
 		return err
 	}
