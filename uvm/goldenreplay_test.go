@@ -184,6 +184,10 @@ func (r *replay) run() {
 		}
 		want = replaceCalls(want, i, e.calls)
 		r.checkResult(e, result, err)
+		if r.vm == nil { // there is nothing to go on with
+			want = slices.DeleteFunc(want, func(c seen) bool { return c.Step > i })
+			break
+		}
 	}
 	r.checkSockets()
 	got := r.got()
@@ -195,6 +199,9 @@ func (r *replay) run() {
 // checkSockets compares what is listened on before the start, and whether
 // the guest got its entropy.
 func (r *replay) checkSockets() {
+	if r.vm == nil {
+		return
+	}
 	var want, got []string
 	for _, s := range r.rec.Sockets {
 		if s.Listen != "" && s.Step == 0 {
