@@ -120,7 +120,11 @@ func (d *Device) stop(err error) {
 	}
 	d.mu.Unlock()
 	if first {
-		_ = d.sock.Close() // wakes the goroutine; its other errors do not matter
+		// Wakes the goroutine; and QEMU, which would wait for an answer for ever
+		// if somebody still had a copy of the descriptor.
+		_ = d.sock.CloseWrite()
+		_ = d.sock.CloseRead()
+		_ = d.sock.Close()
 	}
 }
 

@@ -655,6 +655,22 @@ func TestDeadlines(t *testing.T) {
 	c2.mu.Unlock()
 }
 
+// QEMU notices the end of the device although somebody, who was started at the
+// wrong moment, has a copy of the socket.
+func TestCopiedSocket(t *testing.T) {
+	a, b := pair(t)
+	defer b.Close()
+	f, err := a.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	New(a, Config{}).Close()
+	if n, err := b.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("got %d, %v, want EOF", n, err)
+	}
+}
+
 func TestWriteTo(t *testing.T) {
 	d, g := boot(t, guestConfig{})
 	c, s := connect(t, d, g, 1)

@@ -15,8 +15,9 @@ const firstPort = 0xc0000000
 
 // Dial connects to a port of the guest. It waits until the guest's driver is up
 // and answers, or ctx or the device ends. A port where nobody listens is
-// syscall.ECONNREFUSED, a guest that resets meanwhile syscall.ECONNRESET. The
-// caller owns the connection, a *[Conn].
+// syscall.ECONNREFUSED, a driver that goes meanwhile syscall.ECONNRESET. The
+// driver is up long before a program in the guest listens, so a caller that
+// waits for a program tries again. The caller owns the connection, a *[Conn].
 func (d *Device) Dial(ctx context.Context, port uint32) (net.Conn, error) {
 	c, err := d.dial(ctx, port)
 	if err != nil {

@@ -37,8 +37,9 @@ func (d *Device) serve() {
 	defer close(d.done)
 	err := d.converse()
 	switch {
-	case errors.Is(err, net.ErrClosed), errors.Is(err, syscall.ECONNRESET), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		err = io.EOF // or after stop, whose reason stays
+	case errors.Is(err, net.ErrClosed): // stop was called, and its reason stays
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		err = io.EOF
 	}
 	d.stop(err)
 	d.finish()

@@ -220,6 +220,9 @@ func (d *Device) settle() {
 		d.ready = make(chan struct{})
 	}
 	d.mu.Unlock()
+	if up != was {
+		d.log.Debug("vsock driver changed", "up", up)
+	}
 	if began { // kicks may have come too early
 		rekick(d.tx.kick)
 		rekick(d.rx.kick)
