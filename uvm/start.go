@@ -258,6 +258,9 @@ func (b *boot) cause(ctx context.Context, err error) error {
 
 // broken reports whether err says that the other end of a connection has gone.
 func broken(err error) bool {
+	if errors.Is(err, bridge.ErrProtocol) {
+		return false // this end has closed it
+	}
 	return slices.ContainsFunc([]error{
 		bridge.ErrClosed, hcs.ErrStopped, io.EOF, io.ErrClosedPipe, net.ErrClosed, syscall.ECONNRESET, syscall.EPIPE,
 	}, func(e error) bool { return errors.Is(err, e) })

@@ -117,6 +117,30 @@ func TestStartDies(t *testing.T) {
 	}
 }
 
+// TestStartDiesLater lets the bridge break a moment before the VM ends.
+func TestStartDiesLater(t *testing.T) {
+	exit := &hcs.Exit{Kind: hcs.ExitAgent, Log: []string{
+		"first", "the cause", "Kernel panic - not syncing: test", "CPU: 0", "RIP: 0", "RAX: 0", "RBX: 0", "RCX: 0", "RDX: 0", "R08: 0", "R09: 0",
+	}}
+	v := stagedVM(t, uvm.StageBridge, func(m *hcstest.Machine) {
+		m.Go(func() {
+			select {
+			case <-time.After(brief):
+				m.Exit(exit)
+			case <-m.Context().Done():
+			}
+		})
+	})
+	e := startError(t, v, t.Context())
+	var got *hcs.Exit
+	if e.Stage != uvm.StageBridge || !errors.As(e, &got) || got != exit || e.Exit != exit {
+		t.Errorf("stage %s, exit %v", e.Stage, e.Exit)
+	}
+	if s := e.Error(); !strings.Contains(s, "the cause") || !strings.Contains(s, exit.Log[2]) || strings.Contains(s, "R09") {
+		t.Errorf("the message does not end with the panic: %v", s)
+	}
+}
+
 // TestStartCanceled ends the context in each stage, when the guest does
 // nothing more.
 func TestStartCanceled(t *testing.T) {
@@ -329,5 +353,18 @@ func TestOutputHandler(t *testing.T) {
 	}})
 	if err := errors.Join(v.Terminate(t.Context()), v.Wait()); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestStartErrorText checks that the console of a guest cannot talk to the
+// terminal of who reads the error.
+func TestStartErrorText(t *testing.T) {
+	e := &uvm.StartError{ID: "vm", Stage: uvm.StageAgent, Err: errBoom, Exit: &hcs.Exit{
+		Kind: hcs.ExitOOM,
+		Log:  []string{"\x1b[2Jcleared\r\n", "bad \xff\tbyte", "grüße"},
+	}}
+	want := "starting utility VM vm: waiting for the guest's agent: boom: guest ran out of memory\n\t?[2Jcleared\n\tbad ? byte\n\tgrüße"
+	if got := e.Error(); strings.ReplaceAll(got, "\uFFFD", "?") != want {
+		t.Errorf("got  %q\nwant %q", got, want)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"unicode"
 
 	"github.com/byrevm/byre/hcs"
 	"github.com/byrevm/byre/internal/bridge"
@@ -55,9 +56,20 @@ func (e *StartError) Error() string {
 		lines = lines[n-consoleLines:]
 	}
 	for _, l := range lines {
-		b.WriteString("\n\t" + strings.ToValidUTF8(l, "?"))
+		b.WriteString("\n\t" + printable(l))
 	}
 	return b.String()
+}
+
+// printable returns what the guest printed without what a terminal would act
+// on.
+func printable(line string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return '?'
+	}, strings.ReplaceAll(strings.TrimRight(line, "\r\n"), "\t", " "))
 }
 
 // ended reports whether the VM ended by itself.
