@@ -32,7 +32,7 @@ func (vm *UtilityVM) CreateContainer(ctx context.Context, id string, settings an
 	if err != nil {
 		return nil, fmt.Errorf("creating container %s: %w", id, vm.guestError(err))
 	}
-	return ctr, nil
+	return &guestContainer{ctr, vm}, nil
 }
 
 // createHosted has the engine make the container.

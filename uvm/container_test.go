@@ -249,3 +249,28 @@ func TestCombineLayers(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestContainerOfEndedVM calls a container whose VM has ended.
+func TestContainerOfEndedVM(t *testing.T) {
+	v := start(t, setup{})
+	ctx := t.Context()
+	c, err := v.CreateContainer(ctx, "c1", settings("c1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.system().Exit(&hcs.Exit{Kind: hcs.ExitAgent})
+	_, perr := c.Properties(ctx)
+	_, p2err := c.PropertiesV2(ctx)
+	_, cerr := c.CreateProcess(ctx, nil)
+	for what, err := range map[string]error{
+		"Start": c.Start(ctx), "Shutdown": c.Shutdown(ctx), "Terminate": c.Terminate(ctx),
+		"Properties": perr, "PropertiesV2": p2err, "CreateProcess": cerr,
+	} {
+		if !errors.Is(err, hcs.ErrStopped) {
+			t.Errorf("%s: got %v, want %v", what, err, hcs.ErrStopped)
+		}
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+}
