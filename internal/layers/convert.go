@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"os"
 
@@ -57,9 +58,41 @@ func (c *conversion) pass(ctx context.Context, disk *os.File, p plan) (*tree, er
 		return nil, err
 	}
 	defer packed.Close()
-	packedSum := sha256.New()
-	packedIn := io.TeeReader(&ctxReader{ctx, packed, c.read}, packedSum)
-	layer, _, err := unpacker(packedIn)
+	sum := sha256.New()
+	in := io.TeeReader(&ctxReader{ctx, packed, c.read}, sum)
+	t, err := c.unpack(ctx, in, disk, p)
+	switch {
+	case err == nil || errors.Is(err, errReplan):
+		if serr := c.checkPacked(in, sum); serr != nil {
+			return nil, serr
+		}
+	case ctx.Err() == nil && !errors.Is(err, ErrTooLarge) && !isNoSpace(err):
+		// What is wrong with a layer is less than that it is another one.
+		if serr := c.checkPacked(in, sum); errors.Is(serr, ErrDigest) {
+			return nil, fmt.Errorf("%w: %w", serr, err)
+		}
+	}
+	return t, err
+}
+
+// checkPacked reads the rest of the packed layer and compares the sum of all
+// that was read with its digest.
+func (c *conversion) checkPacked(in io.Reader, sum hash.Hash) error {
+	if c.digest.Hex == "" {
+		return nil
+	}
+	if _, err := io.Copy(io.Discard, in); err != nil {
+		return err
+	}
+	if got := fmt.Sprintf("%x", sum.Sum(nil)); got != c.digest.Hex {
+		return fmt.Errorf("packed layer %s has sha256:%s: %w", c.digest, got, ErrDigest)
+	}
+	return nil
+}
+
+// unpack does the work of pass.
+func (c *conversion) unpack(ctx context.Context, packed io.Reader, disk *os.File, p plan) (*tree, error) {
+	layer, _, err := unpacker(packed)
 	if err != nil {
 		return nil, fmt.Errorf("unpacking: %w", err)
 	}
@@ -78,14 +111,6 @@ func (c *conversion) pass(ctx context.Context, disk *os.File, p plan) (*tree, er
 	// What follows the end of the archive is part of the digest.
 	if _, err := io.Copy(io.Discard, in); err != nil {
 		return nil, fmt.Errorf("unpacking: %w", err)
-	}
-	if c.digest.Hex != "" {
-		if _, err := io.Copy(io.Discard, packedIn); err != nil {
-			return nil, err
-		}
-		if got := fmt.Sprintf("%x", packedSum.Sum(nil)); got != c.digest.Hex {
-			return nil, fmt.Errorf("packed layer %s has sha256:%s: %w", c.digest, got, ErrDigest)
-		}
 	}
 	if got := fmt.Sprintf("%x", sum.Sum(nil)); got != c.diffID.Hex {
 		return nil, fmt.Errorf("layer %s unpacks to sha256:%s: %w", c.diffID, got, ErrDigest)

@@ -76,6 +76,9 @@ func (l layout) remote() bool { return false }
 // means the only one.
 func (l layout) find(ctx context.Context, name string, p v1.Platform) (*imageSource, error) {
 	raw, err := readFile(l.files, "index.json", maxManifest)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: not an OCI layout: %w", ErrInvalid, err)
+	}
 	if err != nil {
 		return nil, err
 	}
