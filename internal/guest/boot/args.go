@@ -34,7 +34,32 @@ func ParseInit(args []string) (InitArgs, error) {
 		return a, fmt.Errorf("init: %w: no command", ErrUsage)
 	}
 	a.Command = rest
-	return a, nil
+	if len(rest) == 3 && rest[0] == debugShell && rest[1] == "-c" {
+		err = a.withShell(rest[2])
+	}
+	return a, err
+}
+
+// debugShell is the shell of a machine with a console.
+const debugShell = "sh"
+
+// withShell takes a shell's script apart that the host writes for a machine
+// with a console, "COMMAND & exec sh", so that the command is ours and the
+// machine runs also without a shell. Another script is left to the shell.
+func (a *InitArgs) withShell(script string) error {
+	command, ok := strings.CutSuffix(script, " & exec "+debugShell)
+	if !ok {
+		return nil
+	}
+	in, err := ParseInit(strings.Fields(command)) // with options of its own
+	if err != nil {
+		return err
+	}
+	if in.Entropy != 0 {
+		a.Entropy = in.Entropy
+	}
+	a.Command, a.Debug = in.Command, debugShell
+	return nil
 }
 
 // ExecArgs are the arguments of vsockexec: the host's port for each standard

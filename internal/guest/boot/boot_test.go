@@ -33,6 +33,26 @@ func TestParseInit(t *testing.T) {
 	}
 }
 
+// A machine with a console runs a shell beside the agent.
+func TestParseInitWithShell(t *testing.T) {
+	for script, want := range map[string]string{
+		"/bin/vsockexec -e 109 /bin/gcs -v4 & exec sh":  "{1 sh [/bin/vsockexec -e 109 /bin/gcs -v4]}",
+		"-e 3 /bin/vsockexec -e 109 /bin/gcs & exec sh": "{3 sh [/bin/vsockexec -e 109 /bin/gcs]}",
+		"x; y":         "{1  [sh -c x; y]}",
+		" & exec sh":   "usage",
+		"-z & exec sh": "usage",
+	} {
+		a, err := ParseInit([]string{"-e", "1", "sh", "-c", script})
+		got := fmt.Sprint(a)
+		if errors.Is(err, ErrUsage) {
+			got = "usage"
+		}
+		if got != want {
+			t.Errorf("%q: got %s, want %s", script, got, want)
+		}
+	}
+}
+
 func TestParseExec(t *testing.T) {
 	a, err := ParseExec(strings.Fields("-i 5 -o 109 -e 109 /bin/gcs -e 3"))
 	if got, want := fmt.Sprint(a, err), "{5 109 109 [/bin/gcs -e 3]} <nil>"; got != want {
