@@ -220,7 +220,32 @@ func (k *Container) release(ctx context.Context) error {
 		}
 	}
 	k.undo = left
+	if len(left) > 0 && k.vmEnded() { // nothing is left of it
+		k.undo = nil
+		return nil
+	}
 	return errors.Join(errs...)
+}
+
+// endPatience is how long the end of a VM may come after that of the
+// connection to its guest.
+const endPatience = 3 * time.Second
+
+// vmEnded reports whether the VM has ended, or is about to.
+func (k *Container) vmEnded() bool {
+	ended := make(chan struct{})
+	go func() { // ends with the VM
+		defer close(ended)
+		k.vm.Wait()
+	}()
+	t := time.NewTimer(endPatience)
+	defer t.Stop()
+	select {
+	case <-ended:
+		return true
+	case <-t.C:
+		return false
+	}
 }
 
 func (k *Container) push(what string, do func(context.Context) error) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -57,6 +58,7 @@ func testImage(t testing.TB) string {
 func begin(t *testing.T) context.Context {
 	t.Helper()
 	leak.Check(t)
+	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})))
 	return bounded(t.Context(), t)
 }
 
