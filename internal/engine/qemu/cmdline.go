@@ -65,6 +65,19 @@ func emulationWords(khz int) []string {
 	return words
 }
 
+// lowMemoryMB is the most memory that is all below 4 GiB on this machine.
+const lowMemoryMB = 2816
+
+// memoryWords are the words for a machine of that memory. The addresses for
+// persistent memory make a kernel believe that there are devices which cannot
+// reach all memory, and set 64 MB of it aside to copy through.
+func memoryWords(mb int64) []string {
+	if mb <= lowMemoryMB {
+		return []string{"swiotlb=noforce"}
+	}
+	return nil
+}
+
 // fields splits at the spaces outside double quotes, as the kernel does.
 func fields(s string) []string {
 	quoted := false

@@ -60,6 +60,14 @@ func TestEditCmdline(t *testing.T) {
 	}
 }
 
+func TestMemoryWords(t *testing.T) {
+	for mb, want := range map[int64]string{128: "[swiotlb=noforce]", 2816: "[swiotlb=noforce]", 2817: "[]"} {
+		if got := fmt.Sprint(memoryWords(mb)); got != want {
+			t.Errorf("%d MB: got %s, want %s", mb, got, want)
+		}
+	}
+}
+
 func TestEmulationWords(t *testing.T) {
 	if got, want := fmt.Sprint(emulationWords(2_100_000)), "[no_timer_check cryptomgr.notests tsc_early_khz=2100000 tsc=reliable]"; got != want {
 		t.Errorf("got %s, want %s", got, want)

@@ -174,7 +174,7 @@ func (e *Engine) create(ctx context.Context, id string, doc hcs.Document) (_ *sy
 		return nil, d.err
 	}
 	if m.boot != nil {
-		m.boot.cmdline = editCmdline(m.boot.cmdline, d.words...)
+		m.boot.cmdline = editCmdline(m.boot.cmdline, append(memoryWords(m.memoryMB), d.words...)...)
 	}
 
 	s, err := newSystem(m, e.log)
