@@ -170,8 +170,8 @@ func TestStartDeadlinePasses(t *testing.T) {
 	v := stagedVM(t, uvm.StageKernel, func(m *hcstest.Machine) { <-m.Context().Done() })
 	ctx, cancel := context.WithTimeout(t.Context(), brief)
 	defer cancel()
-	if e := startError(t, v, ctx); e.Stage != uvm.StageKernel || !errors.Is(e, context.DeadlineExceeded) {
-		t.Errorf("stage %s, error %v", e.Stage, e)
+	if e := startError(t, v, ctx); !errors.Is(e, context.DeadlineExceeded) {
+		t.Errorf("got %v", e)
 	}
 }
 
