@@ -67,19 +67,20 @@ func (s *system) makeCgroups() error {
 	if err := s.claim.note(func(r *record) { r.Cgroups = dirs }); err != nil {
 		return err
 	}
+	if len(dirs) > 0 { // before they are made: the owner may die in between
+		if s.watcher, err = watch(dirs); err != nil {
+			return err
+		}
+	}
 	s.cgroups = g
 	if err := g.make(s.m); err != nil {
 		return err
 	}
-	var made []string
-	for _, d := range g.made {
-		made = append(made, d)
+	if len(g.made) == 0 && s.watcher != nil {
+		s.watcher.stop()
+		s.watcher = nil
 	}
-	if len(made) == 0 {
-		return nil
-	}
-	s.watcher, err = watch(made)
-	return err
+	return nil
 }
 
 // spawn starts QEMU with its sockets and files and returns our end of QMP.
