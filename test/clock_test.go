@@ -55,7 +55,7 @@ func setClock(ctx context.Context, t *testing.T, vm *uvm.UtilityVM) {
 
 // waitClock asks the guest for the time until it is right, and three times
 // more.
-func waitClock(ctx context.Context, t *testing.T, clock *program, when string) {
+func waitClock(ctx context.Context, t *testing.T, clock *guestProcess, when string) {
 	t.Helper()
 	began := time.Now()
 	var first, off time.Duration
@@ -90,7 +90,7 @@ func waitClock(ctx context.Context, t *testing.T, clock *program, when string) {
 
 // offset returns how far the guest's clock is ahead, and by how much that may
 // be wrong: half of the time that the answer took.
-func (p *program) offset() (off, wrong time.Duration, err error) {
+func (p *guestProcess) offset() (off, wrong time.Duration, err error) {
 	asked := time.Now()
 	if _, err := fmt.Fprintln(p.stdin); err != nil {
 		return 0, 0, err

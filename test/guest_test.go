@@ -83,8 +83,8 @@ func archive(t testing.TB, name string, program []byte) []byte {
 	return b.Bytes()
 }
 
-// A running program of a VM, spoken to by lines.
-type program struct {
+// A guestProcess is testdata/guest that runs in a VM, spoken to by lines.
+type guestProcess struct {
 	cmd   *cow.Cmd
 	stdin *io.PipeWriter
 	out   *io.PipeReader
@@ -92,11 +92,11 @@ type program struct {
 }
 
 // run starts testdata/guest beside the agent. It ends with the test.
-func run(ctx context.Context, t testing.TB, vm *uvm.UtilityVM, what string) *program {
+func run(ctx context.Context, t testing.TB, vm *uvm.UtilityVM, what string) *guestProcess {
 	t.Helper()
 	inR, inW := io.Pipe()
 	outR, outW := io.Pipe()
-	p := &program{cmd: cow.Command(vm, guestProgram, what), stdin: inW, out: outR, ended: make(chan error, 1)}
+	p := &guestProcess{cmd: cow.Command(vm, guestProgram, what), stdin: inW, out: outR, ended: make(chan error, 1)}
 	p.cmd.Stdin, p.cmd.Stdout = inR, outW
 	if err := p.cmd.Start(ctx); err != nil {
 		t.Fatalf("starting %s: %v", what, err)

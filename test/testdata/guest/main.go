@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -153,15 +154,17 @@ func connect() error {
 	}
 	wg.Wait()
 	fmt.Println(len(open))
-	time.Sleep(time.Second) // what the host has refused is closed by now
-	n := 0
+	var kept atomic.Int32
 	for _, c := range open {
-		c.SetWriteDeadline(time.Now())
-		if _, err := c.Write([]byte{0}); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
-			n++
-		}
+		wg.Go(func() {
+			c.SetReadDeadline(time.Now().Add(time.Second))
+			if _, err := io.Copy(io.Discard, c); errors.Is(err, os.ErrDeadlineExceeded) {
+				kept.Add(1) // else the host has closed it
+			}
+		})
 	}
-	fmt.Println(n)
+	wg.Wait()
+	fmt.Println(kept.Load())
 	return nil
 }
 
