@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/byrevm/byre/hcs"
 	"github.com/byrevm/byre/hcsschema"
@@ -318,6 +319,7 @@ func TestModifyOfHangingVMM(t *testing.T) {
 	disk := file(t, "disk", 1<<20)
 	at := hcs.SCSIPath(0, 0)
 	a := hcsschema.Attachment{Type: "VirtualDisk", Path: disk, ReadOnly: true}
+	again := make(chan error, 1)
 	hang(t, s, func() {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
@@ -327,12 +329,17 @@ func TestModifyOfHangingVMM(t *testing.T) {
 		if err := <-done; !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v, want canceled", err)
 		}
-		if err := modify(t.Context(), s, hcsschema.Add, at, a); !errors.Is(err, hcs.ErrAlreadyExists) {
-			t.Errorf("the slot is not held: %v", err)
+		if err := modify(t.Context(), s, hcsschema.Remove, at, nil); !errors.Is(err, hcs.ErrNotFound) {
+			t.Errorf("removing what was called off: %v, want ErrNotFound", err)
 		}
+		soon, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		if err := modify(soon, s, hcsschema.Add, at, a); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("the slot is not waited for: %v", err)
+		}
+		go func() { again <- modify(t.Context(), s, hcsschema.Add, at, a) }()
 	})
-	waitFor(t, s, hcs.Path{Resource: hcs.ResourceSCSI}, slotFree)
-	if err := modify(t.Context(), s, hcsschema.Add, at, a); err != nil {
+	if err := <-again; err != nil {
 		t.Fatal(err)
 	}
 	hang(t, s, func() {

@@ -40,25 +40,52 @@ type slot struct {
 	dev   device
 	idle  chan struct{} // closed by settle
 	err   error         // of the last removal
+	off   bool          // adding was called off: to the callers the slot is as it was
 }
 
-// plug adds a device. If ctx ends first the device is taken out again, and
-// its slot is free once that is done.
+// plug adds a device. If ctx ends first the device is taken out again; to the
+// callers it is not there from then on, and who wants its slot waits.
 func (s *system) plug(ctx context.Context, a attachment) error {
-	sl, kept, err := s.reserve(a.path)
+	sl, kept, err := s.reserve(ctx, a.path)
 	if err != nil {
 		return err
 	}
 	result := make(chan error, 1)
-	if !s.background(func() { result <- s.put(ctx, a, sl, kept) }) {
+	if !s.background(func() { result <- s.put(a, sl, kept) }) {
 		return hcs.ErrStopped
 	}
-	return s.await(ctx, result)
+	select {
+	case err = <-result:
+	case <-ctx.Done():
+		if s.callOff(sl) {
+			return context.Cause(ctx)
+		}
+		err = <-result // it was done just before
+	}
+	return s.orStopped(err)
 }
 
 // reserve takes a slot for a device to come. It returns the device that was
 // kept there, if one was.
-func (s *system) reserve(p hcs.Path) (sl *slot, kept device, err error) {
+func (s *system) reserve(ctx context.Context, p hcs.Path) (sl *slot, kept device, err error) {
+	for {
+		sl, kept, busy, err := s.tryReserve(p)
+		if busy == nil {
+			return sl, kept, err
+		}
+		select {
+		case <-busy:
+		case <-s.done:
+			return nil, nil, hcs.ErrStopped
+		case <-ctx.Done():
+			return nil, nil, context.Cause(ctx)
+		}
+	}
+}
+
+// tryReserve returns a channel in place of a slot whose last adding was called
+// off and is being undone.
+func (s *system) tryReserve(p hcs.Path) (sl *slot, kept device, busy <-chan struct{}, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	sl = s.slots[p]
@@ -68,17 +95,42 @@ func (s *system) reserve(p hcs.Path) (sl *slot, kept device, err error) {
 		s.slots[p] = sl
 	case sl.state == slotKept:
 		kept = sl.dev
+	case sl.state == slotAdding && sl.off:
+		return nil, nil, sl.idle, nil
 	default:
-		return nil, nil, hcs.ErrAlreadyExists
+		return nil, nil, nil, hcs.ErrAlreadyExists
 	}
-	sl.state, sl.idle = slotAdding, make(chan struct{})
-	return sl, kept, nil
+	sl.state, sl.idle, sl.off = slotAdding, make(chan struct{}), false
+	return sl, kept, nil, nil
+}
+
+// callOff has what is being added taken out again. It reports false if the
+// slot has been settled.
+func (s *system) callOff(sl *slot) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sl.off = sl.state == slotAdding
+	return sl.off
 }
 
 // settle ends the work on a slot.
 func (s *system) settle(p hcs.Path, sl *slot, state slotState, dev device, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.settleLocked(p, sl, state, dev, err)
+}
+
+// settlePresent ends the adding of a device, unless it was called off.
+func (s *system) settlePresent(p hcs.Path, sl *slot, dev device) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !sl.off {
+		s.settleLocked(p, sl, slotPresent, dev, nil)
+	}
+	return !sl.off
+}
+
+func (s *system) settleLocked(p hcs.Path, sl *slot, state slotState, dev device, err error) {
 	sl.state, sl.dev, sl.err = state, dev, err
 	if state == slotFree {
 		delete(s.slots, p)
@@ -86,8 +138,8 @@ func (s *system) settle(p hcs.Path, sl *slot, state slotState, dev device, err e
 	close(sl.idle)
 }
 
-// put does the work of plug.
-func (s *system) put(ctx context.Context, a attachment, sl *slot, kept device) error {
+// put does the work of plug. Nobody hears its result if it is called off.
+func (s *system) put(a attachment, sl *slot, kept device) error {
 	work, cancel := context.WithTimeout(context.Background(), rollback)
 	defer cancel()
 	dev, err := s.open(a)
@@ -98,12 +150,10 @@ func (s *system) put(ctx context.Context, a attachment, sl *slot, kept device) e
 		if dev != nil {
 			dev.close()
 		}
-		if err != nil {
+		if err != nil || !s.settlePresent(a.path, sl, kept) {
 			s.settle(a.path, sl, slotKept, kept, nil)
-			return err
 		}
-		s.settle(a.path, sl, slotPresent, kept, nil)
-		return nil
+		return err
 	}
 	if err == nil {
 		if err = dev.add(work, s); err != nil {
@@ -114,11 +164,10 @@ func (s *system) put(ctx context.Context, a attachment, sl *slot, kept device) e
 		s.settle(a.path, sl, slotFree, nil, nil)
 		return err
 	}
-	if ctx.Err() == nil {
-		s.settle(a.path, sl, slotPresent, dev, nil)
+	if s.settlePresent(a.path, sl, dev) {
 		return nil
 	}
-	return errors.Join(context.Cause(ctx), s.take(work, a.path, sl, dev))
+	return s.take(work, a.path, sl, dev)
 }
 
 // unplug removes a device. A removal under way cannot be called off: when ctx
