@@ -30,6 +30,8 @@ type config struct {
 	log     *slog.Logger
 	reserve uint64 // memory that containers cannot have
 	dial    stdio.Dialer
+	// cgroups makes the parent of all containers; nil is the machine's own.
+	cgroups func() error
 }
 
 // maxAnswer is what the reference's host takes for one message.
@@ -108,6 +110,9 @@ func (a *agent) ready() error {
 	// What did not work at boot is in the log, and fails again where it is
 	// needed.
 	_ = a.env.Ready()
+	if a.cgroups != nil {
+		return a.cgroups()
+	}
 	return cgroup.Setup(a.reserve)
 }
 

@@ -95,11 +95,10 @@ func (c *container) runInit(ctx context.Context, ports stdio.Ports) (*process, e
 		return nil, err
 	}
 	p := &process{cid: c.id, container: c, init: true, child: c.child, io: c.io}
-	if err := c.a.register(p); err != nil {
+	if err := c.a.register(p, func() { c.io.Start(conns) }); err != nil {
 		conns.Close()
 		return nil, err
 	}
-	c.io.Start(conns)
 	return p, nil
 }
 
@@ -143,14 +142,14 @@ func (c *container) execute(ctx context.Context, raw json.RawMessage, ports stdi
 		conns.Close()
 		return nil, fmt.Errorf("running a process in container %s: %w", c.id, programError(err))
 	}
-	p := &process{cid: c.id, container: c, child: child, io: o.taken()}
-	if err := a.register(p); err != nil {
+	io := o.taken()
+	p := &process{cid: c.id, container: c, child: child, io: io}
+	if err := a.register(p, func() { io.Start(conns) }); err != nil {
 		child.Signal(unix.SIGKILL)
 		o.abandon()
 		conns.Close()
 		return nil, err
 	}
-	p.io.(pendingStdio).Start(conns)
 	return p, nil
 }
 

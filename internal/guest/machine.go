@@ -74,12 +74,11 @@ func (a *agent) executeHere(ctx context.Context, cid string, params hcsschema.Li
 		return nil, err
 	}
 	p := &process{cid: cid, child: child, io: s.streams()}
-	if err := a.register(p); err != nil {
+	if err := a.register(p, s.start); err != nil {
 		child.Signal(unix.SIGKILL)
 		s.abandon()
 		return nil, err
 	}
-	s.start()
 	return p, nil
 }
 

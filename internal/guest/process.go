@@ -38,18 +38,23 @@ type process struct {
 	code uint32        // valid when done is closed
 }
 
-// register makes a running process known and watches it.
-func (a *agent) register(p *process) error {
+// register makes a running process known, lets begin start its streams, and
+// watches it.
+func (a *agent) register(p *process, begin func()) error {
 	p.pid = uint32(p.child.PID())
 	p.done = make(chan struct{})
 	a.mu.Lock()
-	defer a.mu.Unlock()
-	if len(a.processes) >= maxProcesses {
+	full := len(a.processes) >= maxProcesses
+	if !full {
+		// The id is free again when its process has been collected, whatever
+		// the host still wants to know of that.
+		a.processes[p.pid] = p
+	}
+	a.mu.Unlock()
+	if full {
 		return fmt.Errorf("there are %d processes already", maxProcesses)
 	}
-	// The id is free again when its process has been collected, whatever the
-	// host still wants to know of that.
-	a.processes[p.pid] = p
+	begin()
 	go a.watch(p)
 	return nil
 }
