@@ -5,6 +5,6 @@ cd "$(dirname "$0")/.."
 grep -rlE '^func Fuzz' --include='*_test.go' . | while read -r f; do
 	for t in $(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/p' "$f"); do
 		echo "$(dirname "$f") $t" >&2
-		go test -run '^$' -fuzz "^$t\$" -fuzztime "$1" "$(dirname "$f")"
+		go test -run "^$" -fuzzminimizetime 10x -fuzz "^$t\$" -fuzztime "$1" "$(dirname "$f")"
 	done
 done

@@ -65,20 +65,20 @@ func TestGolden(t *testing.T) {
 	}
 	rules := readRules(t, filepath.Join("..", "docs", "differences.md"))
 	for _, f := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(f), ".json"), func(t *testing.T) {
-			b, err := os.ReadFile(f)
-			if err != nil {
-				t.Fatal(err)
-			}
-			rec := new(recording)
-			if err := json.Unmarshal(b, rec); err != nil {
-				t.Fatal(err)
-			}
-			if why := notCovered(rec); why != "" {
-				t.Skip(why)
-			}
-			newReplay(t, rec, rules).run()
-		})
+		b, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rec := new(recording)
+		if err := json.Unmarshal(b, rec); err != nil {
+			t.Fatalf("%s: %v", f, err)
+		}
+		name := strings.TrimSuffix(filepath.Base(f), ".json")
+		if why := notCovered(rec); why != "" {
+			t.Logf("%s is left out: %s", name, why)
+			continue
+		}
+		t.Run(name, func(t *testing.T) { newReplay(t, rec, rules).run() })
 	}
 	t.Cleanup(func() {
 		for _, r := range rules {

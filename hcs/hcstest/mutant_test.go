@@ -37,7 +37,6 @@ func (p *probe) Errorf(format string, a ...any) {
 	p.failed.Store(p.name, fmt.Sprintf(format, a...))
 }
 func (p *probe) Fatalf(format string, a ...any) { p.Errorf(format, a...); runtime.Goexit() }
-func (p *probe) Skipf(string, ...any)           { runtime.Goexit() }
 func (p *probe) Cleanup(f func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -42,7 +42,8 @@ func testCreateDuplicate(e *env) {
 // What cannot be honoured is refused by name, before anything is made.
 func testCreateRefused(e *env) {
 	if len(e.f.Refused) == 0 {
-		e.Skipf("the engine refuses nothing")
+		e.Logf("not tested: the engine refuses nothing")
+		return
 	}
 	for member, extra := range e.f.Refused {
 		e.Run(member, func(t T) {
@@ -285,7 +286,8 @@ func testCloseCreated(e *env) {
 // The ends of a system are told apart, and stay what they were.
 func testEnds(e *env) {
 	if len(e.f.Ends) == 0 {
-		e.Skipf("the fixture has no ends")
+		e.Logf("not tested: the fixture has no ends")
+		return
 	}
 	for name, end := range e.f.Ends {
 		e.Run(name, func(t T) {

@@ -38,7 +38,8 @@ func testSCSI(e *env) {
 // Modify returns".
 func testPMem(e *env) {
 	if e.f.PMem == nil {
-		e.Skipf("the engine has no persistent memory")
+		e.Logf("not tested: the engine has no persistent memory")
+		return
 	}
 	s := e.start()
 	request := func(t hcsschema.RequestType, n int, d *hcsschema.VirtualPMemDevice) *hcsschema.ModifySettingRequest {

@@ -3,8 +3,8 @@ package hcstest
 import "context"
 
 // T is what the conformance suite needs of a test: the part of *testing.T
-// that a program without package testing can give, too. Fatalf and Skipf do
-// not return. The context of a sub-test ends before its clean-ups run.
+// that a program without package testing can give, too. Fatalf does not
+// return. The context of a sub-test ends before its clean-ups run.
 type T interface {
 	common
 
@@ -22,7 +22,6 @@ type common interface {
 	Logf(format string, args ...any)
 	Errorf(format string, args ...any)
 	Fatalf(format string, args ...any)
-	Skipf(format string, args ...any)
 }
 
 // A testingT is *testing.T, whose sub-tests take the type itself.

@@ -71,7 +71,7 @@ func soundDisk(t *testing.T, e2fsck string, layer []byte) {
 		maxSize: 8 << 20, maxFiles: 1000,
 	}
 	if _, err := c.run(t.Context(), disk); err != nil {
-		t.Skip(err)
+		return // refused
 	}
 	if out, err := exec.Command(e2fsck, "-fn", disk.Name()).CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, out)

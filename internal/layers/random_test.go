@@ -43,7 +43,7 @@ func TestRandomStacks(t *testing.T) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			img, err := openCache(t, Config{}).Get(t.Context(), simpleLayout(t, layers...), GetOptions{})
 			if errors.Is(err, ErrInvalid) || errors.Is(err, ErrNotFound) {
-				t.Skip(err) // contradicts itself: a whiteout in what becomes a file, …
+				return // contradicts itself: a whiteout in what becomes a file, …
 			}
 			if err != nil {
 				t.Fatal(err)

@@ -9,11 +9,15 @@ import (
 	"testing"
 )
 
-// TestLoopback needs a kernel with AF_VSOCK and its loopback transport.
+// TestLoopback needs a kernel with AF_VSOCK and its loopback transport to say
+// more than how their absence is reported; VMs have them.
 func TestLoopback(t *testing.T) {
 	l, err := Listen(PortAny)
 	if err != nil {
-		t.Skip("no AF_VSOCK:", err)
+		if !errors.Is(err, syscall.EAFNOSUPPORT) {
+			t.Fatal(err)
+		}
+		return
 	}
 	defer l.Close()
 	port := l.Addr().(Addr).Port
@@ -22,7 +26,8 @@ func TestLoopback(t *testing.T) {
 	}
 	c, err := Dial(t.Context(), CIDLocal, port)
 	if errors.Is(err, syscall.ENODEV) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.ETIMEDOUT) {
-		t.Skip("no loopback:", err)
+		t.Logf("no loopback: %v", err)
+		return
 	}
 	if err != nil {
 		t.Fatal(err)
