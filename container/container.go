@@ -36,8 +36,7 @@ type Config struct {
 
 	// Scratch is the disk that takes what the container writes, with an empty
 	// file system that the guest can write to. "" makes one of ScratchSize
-	// that has no name on the host and goes with the container, or none if
-	// Spec.Root.Readonly.
+	// that has no name on the host and goes with the container.
 	Scratch string
 
 	// ScratchSize is the size of a scratch disk that Create makes, in bytes;

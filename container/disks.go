@@ -54,13 +54,11 @@ func (k *Container) addLayer(ctx context.Context, disk string) (string, error) {
 }
 
 // addScratch attaches the disk that takes the container's writes at root, and
-// returns its place: "" for a container that writes nothing.
+// returns its place. A container with a read-only root has one too: the runtime
+// makes the places of mounts that the image lacks before the root is read-only.
 func (k *Container) addScratch(ctx context.Context, c Config, root string) (string, error) {
 	disk := c.Scratch
 	if disk == "" {
-		if c.Spec.Root != nil && c.Spec.Root.Readonly {
-			return "", nil
-		}
 		dir := c.ScratchDir
 		if dir == "" {
 			dir = os.TempDir()

@@ -20,6 +20,7 @@ func newBoot() *cobra.Command {
 		Use:   "boot",
 		Short: "Make and check the files that VMs boot from",
 		Args:  cobra.NoArgs,
+		RunE:  showHelp,
 	}
 	c.AddCommand(newBootBuild(), newBootCheck())
 	return c

@@ -19,6 +19,7 @@ func newImage() *cobra.Command {
 		Use:   "image",
 		Short: "Look after the images whose layers are on this host",
 		Args:  cobra.NoArgs,
+		RunE:  showHelp,
 	}
 	c.AddCommand(newImageLs(), newImagePull(), newImageRm(), newImagePrune())
 	return c

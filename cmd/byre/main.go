@@ -69,6 +69,7 @@ kernel, which boots in the time of a process and is gone with the container.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          cobra.NoArgs,
+		RunE:          showHelp,
 		PersistentPreRun: func(*cobra.Command, []string) {
 			level := slog.LevelWarn
 			if debug {
@@ -81,3 +82,8 @@ kernel, which boots in the time of a process and is gone with the container.`,
 	root.AddCommand(newRun(), newImage(), newBoot(), newDoctor(), newVersion())
 	return root
 }
+
+// showHelp is what a command does that only has commands of its own. Because
+// it does something, cobra checks its arguments: a verb that is not there is an
+// error.
+func showHelp(cmd *cobra.Command, _ []string) error { return cmd.Help() }

@@ -60,7 +60,7 @@ type run struct {
 }
 
 // do runs the container and returns the exit code of byre. A code other than
-// 0 with a nil error is the command's own.
+// 0 with a nil error is the command's own, or has been explained.
 func (r *run) do(ctx context.Context) (code int, err error) {
 	f := r.flags
 	if err := f.check(); err != nil {
@@ -87,8 +87,11 @@ func (r *run) do(ctx context.Context) (code int, err error) {
 	if s, ok := r.signals.ended(); ok && err != nil {
 		code, err = 128+int(s), fmt.Errorf("interrupted (%v)", s)
 	}
+	if err != nil { // before the report, whose end is the end of stderr
+		fmt.Fprintf(os.Stderr, "byre: %v\n", err)
+	}
 	r.report.print(os.Stderr, f, code, err)
-	return code, err
+	return code, nil
 }
 
 // options returns those of the VM.
@@ -99,6 +102,9 @@ func (r *run) options(memory int64) (*uvm.OptionsLCOW, error) {
 		return nil, err
 	}
 	if f.bootFiles != "" { // the defaults depend on what is there
+		if _, err := os.Stat(f.bootFiles); err != nil { // else another folder would be used
+			return nil, fmt.Errorf("--boot-files: %w", err)
+		}
 		if err := os.Setenv("BYRE_BOOT_FILES", f.bootFiles); err != nil {
 			return nil, err
 		}
