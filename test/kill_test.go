@@ -1,3 +1,5 @@
+//go:build linux
+
 package test
 
 import (
@@ -15,9 +17,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/byrevm/byre/test/leak"
-	"github.com/byrevm/byre/uvm"
 )
 
 // A child is a running byre run. Its command says ready and ends with code 130
@@ -39,8 +38,7 @@ func startRun(ctx context.Context, t *testing.T, id string, command ...string) *
 	}
 	c := &child{id: id, ready: make(chan struct{}), ended: make(chan struct{})}
 	args := append([]string{"run", "--rm", "--name", id, "--vm-memory", "256m", testImage(t)}, command...)
-	c.cmd = exec.CommandContext(ctx, needed(t, "BYRE_TEST_PROGRAM", "../bin/byre"), args...)
-	c.cmd.Env = append(os.Environ(), "BYRE_BOOT_FILES="+bootFiles(t))
+	c.cmd = byre(ctx, t, args...)
 	stdout, err := c.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -81,7 +79,7 @@ func until(ctx context.Context, t *testing.T, what string, limit time.Duration, 
 	}
 }
 
-// ended reports whether byre has ended.
+// isOver reports whether byre has ended.
 func (c *child) isOver() bool {
 	select {
 	case <-c.ended:
@@ -113,30 +111,42 @@ func traces(id string) (found []string) {
 // seconds, and its folder with the next system that anybody makes.
 func TestKill(t *testing.T) {
 	begin(t)
+	newVM := func(ctx context.Context, t *testing.T, _ string) { // cheaper than a run
+		if err := create(ctx, t, options(t)).Close(); err != nil {
+			t.Error(err)
+		}
+	}
 	for i, c := range []struct {
 		name string
 		when func(context.Context, *testing.T, *child)
+		next func(ctx context.Context, t *testing.T, id string)
 	}{
 		{"when it has begun", func(ctx context.Context, t *testing.T, c *child) {
 			until(ctx, t, "the folder", patience, func() bool {
 				_, err := os.Lstat(filepath.Join("/run/byre", c.id))
 				return err == nil || c.isOver()
 			})
-		}},
+		}, newVM},
 		{"when QEMU is there", func(ctx context.Context, t *testing.T, c *child) {
 			until(ctx, t, "QEMU", patience, func() bool { return vmm(t, c.id) != 0 || c.isOver() })
-		}},
+		}, newVM},
 		{"while the guest boots", func(ctx context.Context, t *testing.T, c *child) {
 			until(ctx, t, "QEMU", patience, func() bool { return vmm(t, c.id) != 0 || c.isOver() })
 			select {
 			case <-time.After(time.Second):
 			case <-ctx.Done():
 			}
-		}},
+		}, newVM},
 		{"while the command runs", func(_ context.Context, _ *testing.T, c *child) {
 			select {
 			case <-c.ready:
 			case <-c.ended:
+			}
+		}, func(ctx context.Context, t *testing.T, id string) {
+			p := startRun(ctx, t, id, "true") // of the same name
+			<-p.ended
+			if p.err != nil {
+				t.Errorf("the next run: %v; %s", p.err, &p.stderr)
 			}
 		}},
 	} {
@@ -155,20 +165,7 @@ func TestKill(t *testing.T) {
 				t.Errorf("left: %q", found)
 			}
 			t.Logf("gone after %v", time.Since(began).Round(time.Millisecond))
-			if i < 3 {
-				vm, err := uvm.CreateLCOW(ctx, options(t)) // cheaper than a run
-				if err != nil {
-					t.Fatal(err)
-				}
-				if err := vm.Close(); err != nil {
-					t.Error(err)
-				}
-			} else if next := startRun(ctx, t, id, "true"); true { // of the same name
-				<-next.ended
-				if next.err != nil {
-					t.Errorf("the next run: %v; %s", next.err, &next.stderr)
-				}
-			}
+			c.next(ctx, t, id)
 			if _, err := os.Lstat(filepath.Join("/run/byre", id)); !errors.Is(err, os.ErrNotExist) {
 				t.Errorf("the folder is left: %v", err)
 			}
@@ -180,7 +177,6 @@ func TestKill(t *testing.T) {
 // with code 130 and leaves nothing.
 func TestInterrupt(t *testing.T) {
 	ctx := begin(t)
-	before := leak.Take()
 	began := time.Now()
 	whole := startRun(ctx, t, fmt.Sprintf("test-int-%d", os.Getpid()))
 	select {
@@ -208,9 +204,6 @@ func TestInterrupt(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if left := leak.Take().Since(before); len(left) > 0 {
-		t.Logf("left at once: %q", left)
-	}
 }
 
 // interrupted interrupts byre, once more when its command runs after all, and
