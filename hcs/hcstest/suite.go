@@ -28,6 +28,10 @@ type Fixture struct {
 	// nil if the engine has none.
 	PMem func(T) hcsschema.VirtualPMemDevice
 
+	// Folder makes a folder that can be shared with the guest; nil if the
+	// engine shares none.
+	Folder func(T) string
+
 	// Refused are documents that the engine cannot honour: for the name of
 	// the member that it must name, the JSON that is merged into the
 	// document.
@@ -72,6 +76,7 @@ func TestEngine(t T, f Fixture) {
 		{"Properties", testProperties},
 		{"SCSI", testSCSI},
 		{"PMem", testPMem},
+		{"Plan9", testPlan9},
 		{"ModifyRefused", testModifyRefused},
 		{"ModifyCancelled", testModifyCancelled},
 		{"ModifySameSlot", testModifySameSlot},

@@ -81,6 +81,7 @@ func fixture(e *Engine) Fixture {
 		PMem: func(t T) hcsschema.VirtualPMemDevice {
 			return hcsschema.VirtualPMemDevice{HostPath: file(t), ReadOnly: true, ImageFormat: hcsschema.ImageFormatVhd1}
 		},
+		Folder:  func(t T) string { return t.TempDir() },
 		Refused: map[string]string{"Toaster": `{"VirtualMachine":{"Devices":{"Toaster":{}}}}`},
 		Ends:    ends,
 		Residue: func(T) string { return fmt.Sprint(e.Systems(), " systems") },

@@ -57,6 +57,7 @@ func TestConformance(t *testing.T) {
 		PMem: func(t hcstest.T) hcsschema.VirtualPMemDevice {
 			return hcsschema.VirtualPMemDevice{HostPath: image(t, 2<<20), ReadOnly: true, ImageFormat: hcsschema.ImageFormatVhd1}
 		},
+		Folder: func(t hcstest.T) string { return t.TempDir() },
 		Refused: map[string]string{
 			"Toaster":         `{"VirtualMachine":{"Devices":{"Toaster":{}}}}`,
 			"GuestConnection": `{"VirtualMachine":{"GuestConnection":{"UseVsock":true}}}`,

@@ -43,11 +43,13 @@ type boot struct {
 	kernel, initrd, cmdline string
 }
 
-// An attachment is a device that a path names: one of disk and pmem is set.
+// An attachment is a device that a path names: one of the others is set. The
+// Name in the path of a share is the share's.
 type attachment struct {
-	path hcs.Path
-	disk *hcsschema.Attachment
-	pmem *hcsschema.VirtualPMemDevice
+	path  hcs.Path
+	disk  *hcsschema.Attachment
+	pmem  *hcsschema.VirtualPMemDevice
+	share *hcsschema.Plan9Share
 }
 
 // newMachine reads doc strictly. It looks at nothing outside doc.

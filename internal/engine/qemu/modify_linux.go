@@ -47,6 +47,12 @@ func (m *machine) request(req *hcsschema.ModifySettingRequest) (attachment, erro
 	if err != nil {
 		return attachment{}, err
 	}
+	if req.GuestRequest != nil {
+		return attachment{}, fmt.Errorf("%w: member GuestRequest, as this engine does not speak to the guest", hcs.ErrNotSupported)
+	}
+	if p.Resource == hcs.ResourcePlan9 {
+		return shareRequest(req)
+	}
 	a := attachment{path: p}
 	var settings any
 	switch p.Resource {
@@ -58,9 +64,6 @@ func (m *machine) request(req *hcsschema.ModifySettingRequest) (attachment, erro
 		settings = a.pmem
 	default:
 		return a, fmt.Errorf("%w: resource path %s", hcs.ErrNotSupported, req.ResourcePath)
-	}
-	if req.GuestRequest != nil {
-		return a, fmt.Errorf("%w: member GuestRequest, as this engine does not speak to the guest", hcs.ErrNotSupported)
 	}
 	switch req.RequestType {
 	case hcsschema.Add:

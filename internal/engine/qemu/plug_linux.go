@@ -32,6 +32,13 @@ func (m *machine) hasSlot(p hcs.Path) error {
 
 // open opens and checks the file of an attachment.
 func (s *system) open(a attachment) (device, error) {
+	if a.share != nil {
+		f, err := newFolder(a.share)
+		if err != nil {
+			return nil, err
+		}
+		return f, nil
+	}
 	if a.disk != nil {
 		d, err := openAttachment(a.path, a.disk)
 		if err != nil {

@@ -36,6 +36,7 @@ type system struct {
 	watcher   *watcher
 	console   *console
 	vsock     *vhostuser.Device
+	folders   folders
 	proc      *process
 	qmp       *qmp.Client
 
@@ -223,6 +224,7 @@ func (s *system) close() error {
 	if s.vsock != nil {
 		s.vsock.Close()
 	}
+	s.folders.close() // after the connections that a guest does not read
 	s.mu.Lock()
 	s.closed = true
 	s.mu.Unlock()
