@@ -5,6 +5,7 @@ package runc
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -145,14 +146,16 @@ func TestExec(t *testing.T) {
 }
 
 func TestDelete(t *testing.T) {
-	r := fake(t, `echo '{"level":"error","msg":"container does not exist"}' > $log; exit 1`)
-	if err := r.Delete(t.Context(), "c1"); err != nil {
-		t.Errorf("a container that is not there: got %v, want nil", err)
-	}
-	r = fake(t, `echo '{"level":"error","msg":"container is not stopped"}' > $log; exit 1`)
-	var e *Error
-	if err := r.Delete(t.Context(), "c1"); !errors.As(err, &e) || e.Op != "delete" || e.ID != "c1" {
-		t.Errorf("got %v, want an Error", err)
+	for message, want := range map[string]string{
+		"container does not exist": "", "container is not stopped": "runc delete c1: container is not stopped",
+	} {
+		t.Run(message, func(t *testing.T) {
+			r := fake(t, `echo '{"level":"error","msg":"`+message+`"}' > $log; exit 1`)
+			err := r.Delete(t.Context(), "c1")
+			if got := fmt.Sprint(err); err == nil && want != "" || err != nil && got != want {
+				t.Errorf("got %v, want %q", err, want)
+			}
+		})
 	}
 }
 
