@@ -5,8 +5,15 @@
 // [HNSEndpoint] and [HostComputeNamespace] have the JSON form of the Windows
 // host networking service, because they travel to Windows guests as they are.
 // A [Network] looks endpoints and namespaces up, changes and removes them.
-// [Host] is the network of this host; package hnstest has one in memory and
-// the suite that every Network passes.
+// [Host] is the network of this host, [NewSession] the same for those who
+// leave nothing behind; package hnstest has one in memory and the suite that
+// every Network passes.
+//
+// On Linux the network is a folder of the user's run folder that processes
+// share. It has one kind of endpoint, "nat", which needs no root and no tap:
+// the guest's packets end in sockets of the process that has the NIC (package
+// internal/usernet says how, and what the guest can reach). What an endpoint
+// cannot have is refused by name, policies included.
 //
 // An endpoint lives by itself. It is in at most one namespace; that does not
 // decide how long it lives: removing the namespace leaves it, and removing it

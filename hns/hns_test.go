@@ -163,24 +163,3 @@ func TestSentinels(t *testing.T) {
 		}
 	}
 }
-
-func TestAbsentNetwork(t *testing.T) {
-	n, ctx := hns.Host(), t.Context()
-	first := func(_ any, err error) error { return err }
-	for name, err := range map[string]error{
-		"CreateNamespace":     first(n.CreateNamespace(ctx)),
-		"Namespace":           first(n.Namespace(ctx, nsID)),
-		"RemoveNamespace":     n.RemoveNamespace(ctx, nsID),
-		"CreateEndpoint":      first(n.CreateEndpoint(ctx, &hns.HNSEndpoint{})),
-		"Endpoint":            first(n.Endpoint(ctx, epID)),
-		"Endpoints":           first(n.Endpoints(ctx)),
-		"RemoveEndpoint":      n.RemoveEndpoint(ctx, epID),
-		"AddToNamespace":      n.AddToNamespace(ctx, nsID, epID),
-		"RemoveFromNamespace": n.RemoveFromNamespace(ctx, nsID, epID),
-		"NamespaceEndpoints":  first(hns.NamespaceEndpoints(ctx, n, nsID)),
-	} {
-		if !errors.Is(err, hns.ErrNotSupported) || !strings.Contains(err.Error(), "networks are not there yet") {
-			t.Errorf("%s: got %v, want %v", name, err, hns.ErrNotSupported)
-		}
-	}
-}

@@ -3,17 +3,31 @@ package hns
 import (
 	"context"
 	"fmt"
+	"io"
 )
 
-// Host returns the network of this host. On a host without one, each of its
-// methods fails with an error that wraps [ErrNotSupported].
-func Host() Network { return absent{} }
+// Host returns the network of this host. What is made in it stays until it is
+// removed, whoever made it, or until the host restarts. On a host without a
+// network each method fails with an error that wraps [ErrNotSupported].
+func Host() Network { return host() }
+
+// A Session is the network of this host for somebody who leaves nothing
+// behind: what is made in it is removed when it is closed, or, after its
+// process has ended in any way, by the next change that anybody makes to the
+// network. Everything else in the network can be seen and used, too.
+type Session interface {
+	Network
+	io.Closer
+}
+
+// NewSession begins a session. The caller closes it.
+func NewSession() (Session, error) { return newSession() }
 
 // absent is the network of a host that has none.
 type absent struct{}
 
 func (absent) err(doing string) error {
-	return fmt.Errorf("hns: %s: networks are not there yet: %w", doing, ErrNotSupported)
+	return fmt.Errorf("hns: %s: this host has no networks: %w", doing, ErrNotSupported)
 }
 
 func (a absent) CreateNamespace(context.Context) (*HostComputeNamespace, error) {

@@ -1,0 +1,8 @@
+package hns
+
+// OpenDir returns the network in a folder, and OpenSessionDir a session in it.
+func OpenDir(dir string) Network { return &local{dir: dir} }
+
+func OpenSessionDir(dir string) (Session, error) { return openSession(dir) }
+
+var StateDir = stateDir

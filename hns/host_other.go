@@ -1,0 +1,7 @@
+//go:build !linux
+
+package hns
+
+func host() Network { return absent{} }
+
+func newSession() (Session, error) { return nil, absent{}.err("beginning a session") }

@@ -1,0 +1,106 @@
+package usernet
+
+import (
+	"context"
+	"io"
+	"net"
+
+	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/waiter"
+)
+
+// forwardTCP connects a guest that wants a connection. The guest's connection
+// is accepted once the other one is there; else it is refused.
+func (n *Net) forwardTCP(r *tcp.ForwarderRequest) {
+	if !n.goes(func() { n.connectTCP(r) }) {
+		r.Complete(true)
+	}
+}
+
+func (n *Net) connectTCP(r *tcp.ForwarderRequest) {
+	to := addrPort(r.ID().LocalAddress, r.ID().LocalPort)
+	if !take(n.conns) {
+		n.log.Debug("connection refused, the guest has too many", "to", to)
+		r.Complete(true)
+		return
+	}
+	defer give(n.conns)
+	if to.Addr() == n.cfg.Gateway && to.Port() == namePort {
+		if guest := n.acceptTCP(r); guest != nil {
+			defer n.drop(guest)
+			n.answerTCP(guest)
+		}
+		return
+	}
+	to, ok := n.destination(to)
+	if !ok {
+		r.Complete(true)
+		return
+	}
+	ctx, cancel := context.WithTimeout(n.ctx, dialTime)
+	host, err := new(net.Dialer).DialContext(ctx, "tcp", to.String())
+	cancel()
+	if err != nil {
+		n.log.Debug("connection of the guest was not made", "to", to, "err", err)
+		r.Complete(true)
+		return
+	}
+	if !n.keep(host) {
+		r.Complete(true)
+		return
+	}
+	defer n.drop(host)
+	guest := n.acceptTCP(r)
+	if guest == nil {
+		return
+	}
+	defer n.drop(guest)
+	n.relay(guest, host.(*net.TCPConn))
+}
+
+// acceptTCP completes a request with a connection, nil if that went away.
+func (n *Net) acceptTCP(r *tcp.ForwarderRequest) *gonet.TCPConn {
+	var wq waiter.Queue
+	ep, err := r.CreateEndpoint(&wq)
+	r.Complete(err != nil)
+	if err != nil {
+		return nil
+	}
+	// A guest that has gone without a word does not hold the connection.
+	ep.SocketOptions().SetKeepAlive(true)
+	c := gonet.NewTCPConn(&wq, ep)
+	if !n.keep(c) {
+		return nil
+	}
+	return c
+}
+
+// A halfCloser is a connection whose directions end by themselves.
+type halfCloser interface {
+	net.Conn
+	CloseRead() error
+	CloseWrite() error
+}
+
+// relay copies both ways until both have ended. The end of one direction is
+// passed on; the other stays.
+func (n *Net) relay(a, b halfCloser) {
+	there := make(chan struct{})
+	if !n.goes(func() { defer close(there); pipe(a, b) }) {
+		return
+	}
+	pipe(b, a)
+	<-there
+}
+
+// pipe copies from src to dst. If dst does not take more, src is told.
+func pipe(dst, src halfCloser) {
+	if _, err := io.Copy(dst, src); err != nil {
+		// One of them is broken, and then so is the other direction.
+		dst.Close()
+		src.Close()
+		return
+	}
+	dst.CloseWrite()
+}
