@@ -90,7 +90,7 @@ func (c *container) runInit(ctx context.Context, ports stdio.Ports) (*process, e
 	if err != nil {
 		return nil, err
 	}
-	if err := c.a.runtime.Start(ctx, c.id); err != nil {
+	if err := c.a.runtime.Start(ctx, c.id, c.child); err != nil {
 		conns.Close()
 		return nil, err
 	}

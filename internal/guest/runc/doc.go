@@ -5,7 +5,7 @@
 // that it leaves behind become children of this process:
 //
 //	init, err := r.Create(ctx, "c1", bundle, runc.IO{Files: pipes.Child()})
-//	err = r.Start(ctx, "c1")
+//	err = r.Start(ctx, "c1", init)
 //	p, err := r.Exec(ctx, "c1", process, io)
 //	<-p.Done()
 //	err = r.Delete(ctx, "c1")

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -72,9 +71,6 @@ func (r *Runtime) Create(ctx context.Context, id, bundle string, io IO) (*reaper
 	}
 	return c, err
 }
-
-// Start lets the init of a created container run.
-func (r *Runtime) Start(ctx context.Context, id string) error { return r.call(ctx, id, "start") }
 
 // Exec adds a process to a container. process is the JSON of an OCI process.
 func (r *Runtime) Exec(ctx context.Context, id string, process []byte, io IO) (*reaper.Child, error) {
@@ -226,6 +222,3 @@ func (r *Runtime) tempFile(kind string) (*os.File, error) {
 	}
 	return os.CreateTemp(r.Temp, kind)
 }
-
-// StateDir returns the folder of the program's state of a container.
-func (r *Runtime) StateDir(id string) string { return filepath.Join(r.Root, id) }

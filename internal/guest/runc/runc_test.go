@@ -111,7 +111,7 @@ func TestContextEndsCall(t *testing.T) {
 	r := fake(t, `exec sleep 1000`)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if err := r.Start(ctx, "c1"); !errors.Is(err, context.DeadlineExceeded) {
+	if err := r.Start(ctx, "c1", nil); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v, want %v", err, context.DeadlineExceeded)
 	}
 	noTemp(t, r)
@@ -120,7 +120,7 @@ func TestContextEndsCall(t *testing.T) {
 func TestNoProgram(t *testing.T) {
 	r := fake(t, "")
 	r.Path = "/no/such/program"
-	if err := r.Start(t.Context(), "c1"); !errors.Is(err, os.ErrNotExist) {
+	if err := r.Start(t.Context(), "c1", nil); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("got %v, want %v", err, os.ErrNotExist)
 	}
 }
@@ -208,4 +208,58 @@ func TestConsole(t *testing.T) {
 	if _, err := c.receive(); err == nil {
 		t.Error("a message without a terminal was taken")
 	}
+}
+
+// waiting returns a runtime with a container whose init waits at its fifo and
+// then runs script.
+func waiting(t *testing.T, wait string) (*Runtime, *reaper.Child) {
+	t.Helper()
+	r := fake(t, "echo called >&2; exit 1")
+	dir := r.Root + "/c1"
+	if err := errors.Join(os.MkdirAll(dir, 0o700), unix.Mkfifo(dir+"/"+fifo, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	init, err := r.Reaper.Start("/bin/sh", []string{"sh", "-c", "cd " + dir + "; " + wait}, &syscall.ProcAttr{Env: os.Environ(), Files: []uintptr{0, 1, 2}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r, init
+}
+
+func TestStart(t *testing.T) {
+	for name, c := range map[string]struct {
+		wait string
+		want error
+	}{
+		"waiting":        {"printf 0 > exec.fifo; exit 5", nil},
+		"not there yet":  {"sleep 0.2; printf 0 > exec.fifo; exit 5", nil},
+		"ends before":    {"exit 5", ErrEnded},
+		"ends meanwhile": {"sleep 0.2; exit 5", ErrEnded},
+		"ends at it":     {"sleep 0.2; : > exec.fifo; exit 5", ErrEnded},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, init := waiting(t, c.wait)
+			if err := r.Start(t.Context(), "c1", init); !errors.Is(err, c.want) {
+				t.Errorf("got %v, want %v", err, c.want)
+			}
+			<-init.Done()
+			if got := init.Status().ExitStatus(); got != 5 {
+				t.Errorf("init ended with %d, want 5", got)
+			}
+			if _, err := os.Stat(r.Root + "/c1/" + fifo); (err == nil) != (c.want != nil) {
+				t.Errorf("the fifo: got %v", err)
+			}
+		})
+	}
+}
+
+func TestStartContext(t *testing.T) {
+	r, init := waiting(t, "exec sleep 1000")
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := r.Start(ctx, "c1", init); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v, want %v", err, context.DeadlineExceeded)
+	}
+	init.Signal(unix.SIGKILL)
+	<-init.Done()
 }
