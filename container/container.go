@@ -27,7 +27,9 @@ type Config struct {
 	ID string
 
 	// Spec is what to run. It is not changed. Root.Path does not count: the
-	// root is made of Layers and Scratch.
+	// root is made of Layers and Scratch. The sources of its bind mounts are
+	// folders and regular files of the host, which the guest gets shared, or
+	// begin with "sandbox://", which is the guest's business.
 	Spec *specs.Spec
 
 	// Layers are the read-only disks of the root, the lowest first, as an OCI
@@ -80,6 +82,10 @@ func Create(ctx context.Context, vm *uvm.UtilityVM, c Config) (_ *Container, err
 	if err := c.check(); err != nil {
 		return nil, fmt.Errorf("creating container: %w", err)
 	}
+	shared, err := binds(c.Spec.Mounts)
+	if err != nil {
+		return nil, fmt.Errorf("creating container %s: %w", c.ID, err)
+	}
 	k := &Container{vm: vm}
 	defer func() {
 		if err == nil {
@@ -98,6 +104,9 @@ func Create(ctx context.Context, vm *uvm.UtilityVM, c Config) (_ *Container, err
 	k.stage("layers", began)
 	began = time.Now()
 	spec, err := guestSpec(c.Spec, rootfs)
+	if err == nil {
+		err = k.addBinds(ctx, spec, shared, root)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("creating container %s: %w", c.ID, err)
 	}

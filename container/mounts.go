@@ -12,8 +12,8 @@ import (
 
 const defaultShmSize = 64 << 20
 
-// mounts returns docker's mounts plus those of o. A tmpfs at the place of a
-// default mount replaces it.
+// mounts returns docker's mounts plus those of o. A mount at the place of a
+// default one replaces it.
 func mounts(o SpecOptions) ([]specs.Mount, error) {
 	if o.ShmSize < 0 {
 		return nil, fmt.Errorf("size of /dev/shm %d is negative", o.ShmSize)
@@ -31,15 +31,42 @@ func mounts(o SpecOptions) ([]specs.Mount, error) {
 		{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", "ro"}},
 		{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"nosuid", "noexec", "nodev", "relatime", "ro"}},
 	}
+	more := slices.Clone(o.Mounts)
 	for _, t := range o.Tmpfs {
 		m, err := tmpfs(t)
 		if err != nil {
 			return nil, err
 		}
-		ms = slices.DeleteFunc(ms, func(old specs.Mount) bool { return old.Destination == m.Destination })
-		ms = append(ms, m)
+		more = append(more, m)
 	}
-	return ms, nil
+	more, err := ordered(more)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range more {
+		ms = slices.DeleteFunc(ms, func(old specs.Mount) bool { return old.Destination == m.Destination })
+	}
+	return append(ms, more...), nil
+}
+
+// ordered returns mounts with clean places, and one inside of another after
+// it. Two at one place are refused.
+func ordered(out []specs.Mount) ([]specs.Mount, error) {
+	seen := map[string]bool{}
+	for i := range out {
+		m := &out[i]
+		if !path.IsAbs(m.Destination) || path.Clean(m.Destination) == "/" {
+			return nil, fmt.Errorf("mount at %q: the path must be absolute and not the root", m.Destination)
+		}
+		m.Destination = path.Clean(m.Destination)
+		if seen[m.Destination] {
+			return nil, fmt.Errorf("there are two mounts at %s", m.Destination)
+		}
+		seen[m.Destination] = true
+	}
+	depth := func(m specs.Mount) int { return strings.Count(m.Destination, "/") }
+	slices.SortStableFunc(out, func(a, b specs.Mount) int { return depth(a) - depth(b) })
+	return out, nil
 }
 
 func tmpfs(s string) (specs.Mount, error) {

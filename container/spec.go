@@ -29,9 +29,10 @@ type SpecOptions struct {
 	Terminal   bool
 	ReadOnly   bool // the root is read-only
 
-	CapAdd, CapDrop []string // names with or without CAP_, or ALL
-	Tmpfs           []string // path[:options]
-	ShmSize         int64    // bytes of /dev/shm; 0 means 64 MiB
+	CapAdd, CapDrop []string      // names with or without CAP_, or ALL
+	Tmpfs           []string      // path[:options]
+	Mounts          []specs.Mount // after the default ones; one at the same place replaces that
+	ShmSize         int64         // bytes of /dev/shm; 0 means 64 MiB
 	Ulimits         []specs.POSIXRlimit
 	Memory          int64   // bytes; 0 means no limit but the VM's
 	CPUs            float64 // 0 means no limit but the VM's
