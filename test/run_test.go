@@ -130,7 +130,7 @@ func TestRunCodes(t *testing.T) {
 		{"boot files", []string{"--boot-files", "/no/such/folder", image, "true"}, 125, "/no/such/folder"},
 		{"publish", []string{"-p", "80:80", image, "true"}, 125, "not there yet"},
 		{"network", []string{"--network", "bridge", image, "true"}, 125, "not there yet"},
-		{"volume", []string{"-v", "/a:/b", image, "true"}, 125, "not there yet"},
+		{"volume", []string{"-v", "/nope:/b", image, "true"}, 125, "no such file"},
 		{"terminal", []string{"-it", image, "true"}, 125, "terminal"},
 		{"memory of the VM", []string{"--vm-memory", "99999g", image, "true"}, 125, "more than"},
 	} {

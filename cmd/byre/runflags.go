@@ -32,7 +32,7 @@ type runFlags struct {
 	vmCPUs                           int
 	pull, platform, bootFiles, accel string
 	timing, json                     bool
-	publish, volume                  []string
+	publish, volume, mount           []string
 	network                          string
 }
 
@@ -68,7 +68,8 @@ func (f *runFlags) add(s *pflag.FlagSet) {
 
 	s.StringArrayVarP(&f.publish, "publish", "p", nil, "not there yet: publish a port")
 	s.StringVar(&f.network, "network", "", "none: only loopback; others are not there yet")
-	s.StringArrayVarP(&f.volume, "volume", "v", nil, "not there yet: share a folder")
+	s.StringArrayVarP(&f.volume, "volume", "v", nil, "`/host:/guest[:ro]`: a folder or file of the host that the container gets")
+	s.StringArrayVar(&f.mount, "mount", nil, "the same as a list: `type=bind,source=,target=[,readonly]`")
 }
 
 // check refuses what cannot be had before anything is made.
@@ -78,8 +79,6 @@ func (f *runFlags) check() error {
 		return errors.New("-p is not there yet: a container has a loopback network only")
 	case f.network != "" && f.network != "none":
 		return fmt.Errorf("--network %s is not there yet: a container has a loopback network only (--network none)", f.network)
-	case len(f.volume) > 0:
-		return errors.New("-v is not there yet: put the files into the image")
 	case !slices.Contains([]string{"always", "missing", "never"}, f.pull):
 		return fmt.Errorf("--pull %s: want always, missing or never", f.pull)
 	case !slices.Contains([]string{"", "auto", "kvm", "tcg"}, f.accel):
@@ -105,6 +104,9 @@ func (f *runFlags) spec(args []string) (o container.SpecOptions, err error) {
 		return o, err
 	}
 	if o.ShmSize, err = size("--shm-size", f.shmSize); err != nil {
+		return o, err
+	}
+	if o.Mounts, err = f.mounts(); err != nil {
 		return o, err
 	}
 	if o.Env, err = f.environment(); err != nil {

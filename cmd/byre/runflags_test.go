@@ -29,7 +29,7 @@ func TestRunFlagsRefused(t *testing.T) {
 	}{
 		{"-p is not there yet", []string{"-p", "80:80"}},
 		{"--network nat is not there yet", []string{"--network", "nat"}},
-		{"-v is not there yet", []string{"-v", "/a:/b"}},
+		{"no such file", []string{"-v", "/nope:/b"}},
 		{"want always, missing or never", []string{"--pull", "often"}},
 		{"want auto, kvm or tcg", []string{"--accel", "xen"}},
 		{"negative", []string{"--vm-cpus", "-1"}},
