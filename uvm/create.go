@@ -39,7 +39,10 @@ func newUVM(o *Options, os string) (*UtilityVM, error) {
 		return nil, errOptions
 	}
 	e := o.Engine
-	if e == nil {
+	switch {
+	case e == nil && o.Network != nil:
+		e = engine.New(engine.Config{Network: o.Network})
+	case e == nil:
 		e = engine.Host()
 	}
 	if o.ID == "" {

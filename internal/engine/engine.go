@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/byrevm/byre/hcs"
+	"github.com/byrevm/byre/hns"
 )
 
 // A Config sets an engine up. The zero value is what [Host] has.
@@ -12,6 +13,9 @@ type Config struct {
 	Accel  string       // "auto", "kvm" or "tcg"; "" asks $BYRE_ACCEL and then is "auto"
 	RunDir string       // where running systems are written down; "" is the host's usual place
 	Logger *slog.Logger // nil is slog.Default()
+	// Network is asked for the endpoints that network adapters name. nil is
+	// hns.Host().
+	Network hns.Network
 }
 
 // Host returns the engine of this host, the same at each call. Where there is

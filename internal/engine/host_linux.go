@@ -9,7 +9,7 @@ import (
 
 // New returns an engine with settings of its own.
 func New(c Config) hcs.Engine {
-	return qemu.New(qemu.Config{Accel: c.Accel, RunDir: c.RunDir, Logger: c.Logger})
+	return qemu.New(qemu.Config{Accel: c.Accel, RunDir: c.RunDir, Logger: c.Logger, Network: c.Network})
 }
 
 // Checks looks at the host. It starts no virtual machine but a probe of KVM.

@@ -3,6 +3,7 @@ package qemu
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -50,6 +51,7 @@ type attachment struct {
 	disk  *hcsschema.Attachment
 	pmem  *hcsschema.VirtualPMemDevice
 	share *hcsschema.Plan9Share
+	nic   *hcsschema.NetworkAdapter
 }
 
 // newMachine reads doc strictly. It looks at nothing outside doc.
@@ -72,7 +74,7 @@ func newMachine(id string, doc hcs.Document, hostProcessors int) (*machine, erro
 		id: id, owner: cs.Owner, memoryMB: defaultMemoryMB,
 		processors: min(2, hostProcessors), resets: !vm.StopOnReset,
 	}
-	for _, part := range []func(*hcsschema.VirtualMachine) error{m.setBoot, m.setTopology, m.setConsole, m.setSCSI, m.setPMem} {
+	for _, part := range []func(*hcsschema.VirtualMachine) error{m.setBoot, m.setTopology, m.setConsole, m.setSCSI, m.setPMem, m.setNICs} {
 		if err := part(vm); err != nil {
 			return nil, err
 		}
@@ -235,6 +237,21 @@ func (m *machine) setPMem(vm *hcsschema.VirtualMachine) error {
 		m.attached = append(m.attached, attachment{path: hcs.Path{Resource: hcs.ResourceVPMem, Number: n}, pmem: &d})
 	}
 	slices.SortFunc(m.attached, func(a, b attachment) int { return strings.Compare(a.path.String(), b.path.String()) })
+	return nil
+}
+
+// setNICs attaches the adapters of the document.
+func (m *machine) setNICs(vm *hcsschema.VirtualMachine) error {
+	if vm.Devices == nil {
+		return nil
+	}
+	for _, id := range slices.Sorted(maps.Keys(vm.Devices.NetworkAdapters)) {
+		a := vm.Devices.NetworkAdapters[id]
+		if err := checkAdapter(id, &a); err != nil {
+			return err
+		}
+		m.attached = append(m.attached, attachment{path: adapterPath(id), nic: &a})
+	}
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/byrevm/byre/hcs"
+	"github.com/byrevm/byre/hns"
 )
 
 const (
@@ -30,6 +31,9 @@ type Config struct {
 	Binary string       // path of QEMU; "" looks for it in $PATH
 	RunDir string       // where systems are written down; "" is /run/byre or the user's run folder
 	Logger *slog.Logger // nil is slog.Default()
+	// Network has the endpoints that adapters name; it must be an
+	// [hns.Opener]. nil is hns.Host().
+	Network hns.Network
 }
 
 // An Engine makes systems that QEMU runs.
@@ -37,6 +41,8 @@ type Engine struct {
 	config Config
 	log    *slog.Logger
 	run    *runFolder
+	// network has the endpoints.
+	network hns.Network
 	// decide finds the acceleration, once: it needs a probe.
 	decide func() decision
 }
@@ -50,9 +56,12 @@ type decision struct {
 // New returns an engine. It looks at nothing yet; what this host lacks is
 // Create's error.
 func New(c Config) *Engine {
-	e := &Engine{config: c, log: c.Logger}
+	e := &Engine{config: c, log: c.Logger, network: c.Network}
 	if e.log == nil {
 		e.log = slog.Default()
+	}
+	if e.network == nil {
+		e.network = hns.Host()
 	}
 	if c.RunDir == "" {
 		c.RunDir = defaultRunFolder()
@@ -181,6 +190,7 @@ func (e *Engine) create(ctx context.Context, id string, doc hcs.Document) (_ *sy
 	if err != nil {
 		return nil, err
 	}
+	s.network = e.network
 	defer func() {
 		if err != nil {
 			err = errors.Join(s.explain(err), s.Close())

@@ -62,6 +62,10 @@ func (m *machine) request(req *hcsschema.ModifySettingRequest) (attachment, erro
 	case hcs.ResourceVPMem:
 		a.pmem = &hcsschema.VirtualPMemDevice{}
 		settings = a.pmem
+	case hcs.ResourceNetwork:
+		a.path = adapterPath(p.Name)
+		a.nic = &hcsschema.NetworkAdapter{}
+		settings = a.nic
 	default:
 		return a, fmt.Errorf("%w: resource path %s", hcs.ErrNotSupported, req.ResourcePath)
 	}
@@ -69,6 +73,11 @@ func (m *machine) request(req *hcsschema.ModifySettingRequest) (attachment, erro
 	case hcsschema.Add:
 		if err := hcs.Decode(req.Settings, settings); err != nil {
 			return a, err
+		}
+		if a.nic != nil {
+			if err := checkAdapter(p.Name, a.nic); err != nil {
+				return a, err
+			}
 		}
 	case hcsschema.Remove: // the path says it all
 	default:

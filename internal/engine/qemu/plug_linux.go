@@ -30,8 +30,15 @@ func (m *machine) hasSlot(p hcs.Path) error {
 	return nil
 }
 
-// open opens and checks the file of an attachment.
-func (s *system) open(a attachment) (device, error) {
+// open opens and checks what is on the host's side of an attachment.
+func (s *system) open(ctx context.Context, a attachment) (device, error) {
+	if a.nic != nil {
+		n, err := s.openNIC(ctx, a.path.Name, a.nic)
+		if err != nil {
+			return nil, err
+		}
+		return n, nil
+	}
 	if a.share != nil {
 		f, err := newFolder(a.share)
 		if err != nil {

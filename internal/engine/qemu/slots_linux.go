@@ -142,7 +142,7 @@ func (s *system) settleLocked(p hcs.Path, sl *slot, state slotState, dev device,
 func (s *system) put(a attachment, sl *slot, kept device) error {
 	work, cancel := context.WithTimeout(context.Background(), rollback)
 	defer cancel()
-	dev, err := s.open(a)
+	dev, err := s.open(work, a)
 	if kept != nil {
 		if err == nil && !kept.is(dev) {
 			err = errors.Join(hcs.ErrAlreadyExists, errors.New("the slot belongs to another file until the system stops"))

@@ -14,6 +14,7 @@ import (
 
 	"github.com/byrevm/byre/hcs"
 	"github.com/byrevm/byre/hcsschema"
+	"github.com/byrevm/byre/hns"
 	"github.com/byrevm/byre/internal/engine/qemu/qmp"
 	"github.com/byrevm/byre/internal/vsock/vhostuser"
 )
@@ -39,6 +40,8 @@ type system struct {
 	folders   folders
 	proc      *process
 	qmp       *qmp.Client
+	network   hns.Network
+	nics      nics
 
 	connected chan struct{} // closed once qmp is set, or never will be
 	done      chan struct{} // closed once exit is set
@@ -229,6 +232,7 @@ func (s *system) close() error {
 	s.closed = true
 	s.mu.Unlock()
 	s.wg.Wait()
+	s.nics.close()
 	var err error
 	if s.claim != nil {
 		if err = s.claim.release(); err != nil {
