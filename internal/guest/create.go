@@ -105,7 +105,7 @@ func (c *container) make(ctx context.Context, spec *specs.Spec) (err error) {
 	if err := a.ready(); err != nil {
 		return err
 	}
-	if c.oci, err = oci.Prepare(spec, oci.Options{ID: c.id, Hostname: hostname(), DNS: a.nets.DNS}); err != nil {
+	if c.oci, err = oci.Prepare(spec, oci.Options{ID: c.id, Hostname: hostname(), DNS: a.nets.DNS, Join: a.nets.Join}); err != nil {
 		return err
 	}
 	defer func() {

@@ -507,13 +507,14 @@ func TestModify(t *testing.T) {
 		t.Fatal(err)
 	}
 	nic := hcsschema.LCOWNetworkAdapter{NamespaceID: "N", ID: "a"}
-	if err := errors.Join(request(hcsschema.Add, hcsschema.ResourceNetwork, nic), request(hcsschema.Remove, hcsschema.ResourceNetwork, nic)); err != nil {
+	if err := request(hcsschema.Remove, hcsschema.ResourceNetwork, nic); err != nil { // it is not there
 		t.Error(err)
 	}
 	for name, err := range map[string]error{
 		"unknown type":    request(hcsschema.Add, "Nothing", nil),
 		"unknown request": request(hcsschema.Update, hcsschema.ResourceNetwork, nic),
 		"bad settings":    request(hcsschema.Add, hcsschema.ResourceNetwork, []string{"x"}),
+		"no MAC address":  request(hcsschema.Add, hcsschema.ResourceNetwork, nic),
 		"no settings":     request(hcsschema.Add, hcsschema.ResourceCombinedLayers, nil),
 		"no path":         request(hcsschema.Add, hcsschema.ResourceVPMemDevice, nil),
 		"bad path":        request(hcsschema.Remove, hcsschema.ResourceVPMemDevice, hcsschema.LCOWMappedVPMemDevice{MountPath: "/etc"}),

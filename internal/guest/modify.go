@@ -58,7 +58,7 @@ func (a *agent) change(ctx context.Context, add bool, t hcsschema.ResourceType, 
 	case hcsschema.ResourceCombinedLayers:
 		return apply(raw, add, func(c hcsschema.CombinedLayers) error { return storage.CombineLayers(c, modules) }, storage.RemoveLayers)
 	case hcsschema.ResourceNetwork:
-		return apply(raw, add, a.nets.Add, a.nets.Remove)
+		return apply(raw, add, func(n hcsschema.LCOWNetworkAdapter) error { return a.nets.Add(n, modules) }, a.nets.Remove)
 	}
 	return fmt.Errorf("resource type %.40q is not supported", t)
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/byrevm/byre/hcsschema"
 )
@@ -29,51 +30,154 @@ const (
 // and ready; its methods are safe for concurrent use.
 type Namespaces struct {
 	mu  sync.Mutex
-	all map[string][]hcsschema.LCOWNetworkAdapter
+	all map[string]*namespace
 }
 
-// Add adds an adapter to its namespace, which is made if it is new.
-func (n *Namespaces) Add(a hcsschema.LCOWNetworkAdapter) error {
+// A namespace is there as long as it has an adapter or a container.
+type namespace struct {
+	space    *space
+	adapters []*adapter // in the order of their names; nil is one that has gone
+	users    int        // containers
+}
+
+// Add adds an adapter to its namespace, which is made if it is new: the
+// adapter is moved there and set up. It waits for one that has just been
+// plugged in. On an error nothing has changed.
+func (n *Namespaces) Add(a hcsschema.LCOWNetworkAdapter, modules Loader) error {
 	if err := check(a); err != nil {
 		return err
 	}
+	p, err := newPlan(a)
+	if err != nil {
+		return fmt.Errorf("adapter %s: %w", a.ID, err)
+	}
+	ns, made, at, err := n.reserve(a, p)
+	if err != nil {
+		return err
+	}
+	l, err := find(p.mac, modules, time.Now().Add(adapterWait))
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	id := strings.ToLower(a.NamespaceID)
-	list := n.all[id]
-	if slices.ContainsFunc(list, sameAs(a)) {
-		return fmt.Errorf("adapter %s, namespace %s: %w", a.ID, id, ErrAdapter)
+	if err == nil {
+		err = ns.space.attach(l, made, at)
 	}
-	if len(list) == maxAdapters || list == nil && len(n.all) == maxNamespaces {
-		return fmt.Errorf("adapter %s, namespace %s: too many of them", a.ID, id)
+	if err != nil {
+		n.drop(a.NamespaceID, ns, at)
+		return fmt.Errorf("adapter %s: %w", a.ID, err)
 	}
-	if n.all == nil {
-		n.all = make(map[string][]hcsschema.LCOWNetworkAdapter)
-	}
-	n.all[id] = append(list, a)
 	return nil
 }
 
-// Remove removes an adapter; the namespace goes with its last one. An adapter
-// that is not there is no error.
+// reserve gives an adapter its place in its namespace.
+func (n *Namespaces) reserve(a hcsschema.LCOWNetworkAdapter, p *plan) (*namespace, *adapter, int, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	id := strings.ToLower(a.NamespaceID)
+	if ns := n.all[id]; ns != nil && ns.find(a.ID) >= 0 {
+		return nil, nil, 0, fmt.Errorf("adapter %s, namespace %s: %w", a.ID, id, ErrAdapter)
+	}
+	ns, err := n.get(id)
+	if err != nil {
+		return nil, nil, 0, fmt.Errorf("adapter %s: %w", a.ID, err)
+	}
+	made := &adapter{LCOWNetworkAdapter: a, plan: p}
+	at := slices.Index(ns.adapters, nil)
+	if at < 0 {
+		at = len(ns.adapters)
+		if at == maxAdapters {
+			return nil, nil, 0, fmt.Errorf("adapter %s, namespace %s: too many of them", a.ID, id)
+		}
+		ns.adapters = append(ns.adapters, nil)
+	}
+	ns.adapters[at] = made
+	return ns, made, at, nil
+}
+
+// get returns a namespace, which it makes if it must. n.mu is held.
+func (n *Namespaces) get(id string) (*namespace, error) {
+	if ns := n.all[id]; ns != nil {
+		return ns, nil
+	}
+	if len(n.all) == maxNamespaces {
+		return nil, fmt.Errorf("namespace %s: too many of them", id)
+	}
+	s, err := newSpace()
+	if err != nil {
+		return nil, fmt.Errorf("namespace %s: %w", id, err)
+	}
+	if n.all == nil {
+		n.all = make(map[string]*namespace)
+	}
+	n.all[id] = &namespace{space: s}
+	return n.all[id], nil
+}
+
+// drop forgets an adapter. n.mu is held.
+func (n *Namespaces) drop(id string, ns *namespace, at int) {
+	ns.adapters[at] = nil
+	n.end(id, ns)
+}
+
+// end ends a namespace that nothing is in. n.mu is held.
+func (n *Namespaces) end(id string, ns *namespace) {
+	if ns.users > 0 || slices.ContainsFunc(ns.adapters, func(a *adapter) bool { return a != nil }) {
+		return
+	}
+	ns.space.close()
+	delete(n.all, strings.ToLower(id))
+}
+
+// find returns the place of an adapter, -1 if there is none.
+func (ns *namespace) find(id string) int {
+	return slices.IndexFunc(ns.adapters, func(a *adapter) bool { return a != nil && strings.EqualFold(a.ID, id) })
+}
+
+// Remove removes an adapter; the namespace goes with the last of its adapters
+// and containers. An adapter that is not there is no error.
 func (n *Namespaces) Remove(a hcsschema.LCOWNetworkAdapter) error {
 	if err := check(a); err != nil {
 		return err
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	id := strings.ToLower(a.NamespaceID)
-	list := slices.DeleteFunc(n.all[id], sameAs(a))
-	if len(list) == 0 {
-		delete(n.all, id)
-	} else {
-		n.all[id] = list
+	ns := n.all[strings.ToLower(a.NamespaceID)]
+	if ns == nil {
+		return nil
 	}
+	at := ns.find(a.ID)
+	if at < 0 {
+		return nil
+	}
+	if ns.adapters[at].index == 0 {
+		return fmt.Errorf("adapter %s is being added", a.ID)
+	}
+	if err := ns.space.detach(ns.adapters[at]); err != nil {
+		return fmt.Errorf("adapter %s: %w", a.ID, err)
+	}
+	n.drop(a.NamespaceID, ns, at)
 	return nil
 }
 
-func sameAs(a hcsschema.LCOWNetworkAdapter) func(hcsschema.LCOWNetworkAdapter) bool {
-	return func(b hcsschema.LCOWNetworkAdapter) bool { return strings.EqualFold(a.ID, b.ID) }
+// Join returns the path of a namespace, for a container to join, and what to
+// call when the container is gone. A namespace that the host has not filled is
+// made: its adapters may come later.
+func (n *Namespaces) Join(id string) (path string, leave func(), err error) {
+	if err := check(hcsschema.LCOWNetworkAdapter{NamespaceID: id, ID: "-"}); err != nil {
+		return "", nil, err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	ns, err := n.get(strings.ToLower(id))
+	if err != nil {
+		return "", nil, err
+	}
+	ns.users++
+	return ns.space.path(), sync.OnceFunc(func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		ns.users--
+		n.end(id, ns)
+	}), nil
 }
 
 // check holds ids and lists against their grammar: they end up in files.
@@ -99,12 +203,15 @@ func check(a hcsschema.LCOWNetworkAdapter) error {
 func (n *Namespaces) DNS(id string) (DNS, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	list, ok := n.all[strings.ToLower(id)]
-	if !ok {
+	ns := n.all[strings.ToLower(id)]
+	if ns == nil {
 		return DNS{}, fmt.Errorf("%w: %.80q", ErrNoNamespace, id)
 	}
 	var d DNS
-	for _, a := range list {
+	for _, a := range ns.adapters {
+		if a == nil {
+			continue
+		}
 		d.Search = appendNew(d.Search, a.DNSSuffix)
 		d.Servers = appendNew(d.Servers, a.DNSServerList)
 	}

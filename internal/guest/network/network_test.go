@@ -3,15 +3,11 @@
 package network
 
 import (
-	"errors"
-	"fmt"
 	"runtime"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/byrevm/byre/hcsschema"
 )
 
 func TestResolvConf(t *testing.T) {
@@ -40,40 +36,13 @@ func TestHosts(t *testing.T) {
 	}
 }
 
-func TestNamespaces(t *testing.T) {
-	var n Namespaces
-	a := hcsschema.LCOWNetworkAdapter{NamespaceID: "NS-1", ID: "A", DNSSuffix: "x.y, z", DNSServerList: "1.1.1.1,2.2.2.2"}
-	b := hcsschema.LCOWNetworkAdapter{NamespaceID: "ns-1", ID: "b", DNSSuffix: "z", DNSServerList: "2.2.2.2,3.3.3.3"}
-	if err := errors.Join(n.Add(a), n.Add(b)); err != nil {
-		t.Fatal(err)
+func TestMoreHosts(t *testing.T) {
+	if got, err := MoreHosts("10.0.0.1\ta.b\n\nFD00::1 c_d-e\n"); got != "10.0.0.1 a.b\nfd00::1 c_d-e\n" || err != nil {
+		t.Errorf("got %q, %v", got, err)
 	}
-	again := a
-	again.ID = "a"
-	if err := n.Add(again); !errors.Is(err, ErrAdapter) {
-		t.Errorf("twice: got %v, want %v", err, ErrAdapter)
-	}
-	d, err := n.DNS("ns-1")
-	if got, want := fmt.Sprint(d, err), "{[x.y z] [1.1.1.1 2.2.2.2 3.3.3.3]} <nil>"; got != want {
-		t.Errorf("got %s, want %s", got, want)
-	}
-	if err := errors.Join(n.Remove(again), n.Remove(again), n.Remove(b)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := n.DNS("NS-1"); !errors.Is(err, ErrNoNamespace) {
-		t.Errorf("got %v, want %v", err, ErrNoNamespace)
-	}
-	for _, bad := range []hcsschema.LCOWNetworkAdapter{
-		{}, {ID: "a"}, {NamespaceID: "n"}, {ID: "a\n", NamespaceID: "n"},
-		{ID: "a", NamespaceID: "n", DNSSuffix: "x\nnameserver 6.6.6.6"}, {ID: "a", NamespaceID: "n", DNSServerList: strings.Repeat("1", 2000)},
-	} {
-		if n.Add(bad) == nil {
-			t.Errorf("%.80v is accepted", bad)
-		}
-	}
-	for i := range maxAdapters + 1 {
-		err := n.Add(hcsschema.LCOWNetworkAdapter{NamespaceID: "full", ID: fmt.Sprint(i)})
-		if (err != nil) != (i == maxAdapters) {
-			t.Errorf("adapter %d: got %v", i, err)
+	for _, bad := range []string{"x", "x y", "10.0.0.1", "10.0.0.1 a b", "10.0.0.1 a#", "fe80::1%1 a", strings.Repeat("10.0.0.1 a\n", maxHosts+1)} {
+		if got, err := MoreHosts(bad); err == nil {
+			t.Errorf("%.80q: got %.80q", bad, got)
 		}
 	}
 }

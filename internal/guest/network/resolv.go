@@ -4,6 +4,7 @@ package network
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 )
 
@@ -43,4 +44,35 @@ ff00::0 ip6-mcastprefix
 ff02::1 ip6-allnodes
 ff02::2 ip6-allrouters
 `
+}
+
+// maxHosts is how many lines a host may add to a hosts file.
+const maxHosts = 1024
+
+// MoreHosts reads lines of a hosts file, each an address and a name, and
+// returns them as they may stand in one.
+func MoreHosts(lines string) (string, error) {
+	var b strings.Builder
+	n := 0
+	for line := range strings.Lines(lines) {
+		w := strings.Fields(line)
+		if len(w) == 0 {
+			continue
+		}
+		if n++; len(w) != 2 || n > maxHosts || !isHostname(w[1]) {
+			return "", fmt.Errorf("malformed line of a hosts file %.80q", line)
+		}
+		ip, err := netip.ParseAddr(w[0])
+		if err != nil || ip.Zone() != "" {
+			return "", fmt.Errorf("malformed address of a hosts file %.80q", w[0])
+		}
+		fmt.Fprintf(&b, "%s %s\n", ip, w[1])
+	}
+	return b.String(), nil
+}
+
+func isHostname(s string) bool {
+	return len(s) <= 253 && !strings.ContainsFunc(s, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_.", r))
+	})
 }

@@ -21,6 +21,9 @@ const (
 	AnnotationSandbox    = "io.kubernetes.cri.sandbox-id"
 	AnnotationUser       = "io.microsoft.lcow.userstr"
 	AnnotationPrivileged = "io.microsoft.virtualmachine.lcow.privileged"
+	// AnnotationHosts, which is byre's own, has lines for the hosts file, each
+	// an address and a name.
+	AnnotationHosts = "io.github.byrevm.hosts"
 )
 
 // A Kind is one of the three kinds of containers.

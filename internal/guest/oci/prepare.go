@@ -24,6 +24,8 @@ type Options struct {
 	Hostname string // the machine's
 	// DNS returns how names are resolved in a network namespace.
 	DNS func(namespace string) (network.DNS, error)
+	// Join returns the path of a network namespace and what ends its use.
+	Join func(namespace string) (path string, leave func(), err error)
 }
 
 // A Prepared is a container whose specification is complete, with what that
@@ -36,6 +38,7 @@ type Prepared struct {
 	id     string
 	mounts []string
 	dirs   []string
+	leave  func() // a network namespace, or nil
 }
 
 // Prepare completes a specification, which it changes, and makes the folder,
@@ -85,17 +88,13 @@ func hostname(s *specs.Spec, o Options) string {
 }
 
 func (p *Prepared) standalone(o Options, namespace string) error {
-	var dns network.DNS
-	if namespace != "" && o.DNS != nil {
-		var err error
-		// A namespace that the host has not filled has no servers.
-		if dns, err = o.DNS(namespace); err != nil && !errors.Is(err, network.ErrNoNamespace) {
-			return err
-		}
+	dns, err := p.joinNetwork(o, namespace)
+	if err != nil {
+		return err
 	}
 	dir := Dir(o.ID)
 	p.dirs = append(p.dirs, dir)
-	if err := writeFiles(dir, hostname(p.Spec, o), dns); err != nil {
+	if err := writeFiles(dir, hostname(p.Spec, o), dns, p.Spec.Annotations[AnnotationHosts]); err != nil {
 		return err
 	}
 	bindFiles(p.Spec, dir)
@@ -103,16 +102,13 @@ func (p *Prepared) standalone(o Options, namespace string) error {
 }
 
 func (p *Prepared) sandbox(o Options, namespace string) error {
-	var dns network.DNS
-	if namespace != "" && o.DNS != nil {
-		var err error
-		if dns, err = o.DNS(namespace); err != nil {
-			return err
-		}
+	dns, err := p.joinNetwork(o, namespace)
+	if err != nil {
+		return err
 	}
 	dir := Dir(o.ID)
 	p.dirs = append(p.dirs, dir)
-	if err := writeFiles(dir, hostname(p.Spec, o), dns); err != nil {
+	if err := writeFiles(dir, hostname(p.Spec, o), dns, p.Spec.Annotations[AnnotationHosts]); err != nil {
 		return err
 	}
 	shared := MountsDir(o.ID)
@@ -196,6 +192,9 @@ func (p *Prepared) Undo() error {
 		os.Remove(p.dirs[i]) // stays unless it is empty
 	}
 	p.mounts, p.dirs = nil, nil
+	if p.leave != nil {
+		p.leave()
+	}
 	return errors.Join(errs...)
 }
 

@@ -1,0 +1,185 @@
+//go:build linux
+
+package network
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	lastMetric   = 500 // of the routes of an adapter that is to be the last
+	policyTable  = 101 // of the first adapter; the next one has the next
+	rulePriority = 5
+)
+
+// attach moves a link of the machine into the namespace, as its n-th adapter,
+// and sets it up. On an error it is back where it was, and down.
+func (s *space) attach(l netlink.Link, a *adapter, n int) (err error) {
+	if err := move(nil, l, s.file); err != nil {
+		return fmt.Errorf("moving the adapter into its namespace: %w", err)
+	}
+	a.index, err = s.configure(l.Attrs(), a, n)
+	if err != nil {
+		return errors.Join(err, s.detach(a))
+	}
+	return nil
+}
+
+// temporary is a name that no link has in any namespace: links keep their
+// index when they move, if they can.
+func temporary(l netlink.Link) string { return fmt.Sprintf("byre%d", l.Attrs().Index) }
+
+// move moves a link from nl's namespace, nil for the machine's, to another.
+// It is down then, and has a name that is in nobody's way.
+func move(nl *netlink.Handle, l netlink.Link, to *os.File) error {
+	if nl == nil {
+		nl = &netlink.Handle{}
+	}
+	if err := nl.LinkSetDown(l); err != nil {
+		return err
+	}
+	if err := nl.LinkSetName(l, temporary(l)); err != nil {
+		return err
+	}
+	return nl.LinkSetNsFd(l, int(to.Fd()))
+}
+
+// configure sets up a link that has just come, and returns its index.
+func (s *space) configure(old *netlink.LinkAttrs, a *adapter, n int) (int, error) {
+	l, err := s.nl.LinkByName(fmt.Sprintf("byre%d", old.Index))
+	if err != nil {
+		return 0, fmt.Errorf("looking for the adapter in its namespace: %w", err)
+	}
+	index, p := l.Attrs().Index, a.plan
+	if err := s.nl.LinkSetName(l, fmt.Sprintf("eth%d", n)); err != nil {
+		return index, fmt.Errorf("naming the adapter: %w", err)
+	}
+	if p.overhead > 0 {
+		if err := s.nl.LinkSetMTU(l, l.Attrs().MTU-p.overhead); err != nil {
+			return index, fmt.Errorf("setting an MTU of %d: %w", l.Attrs().MTU-p.overhead, err)
+		}
+	}
+	for _, addr := range p.addresses {
+		// Whoever gives the addresses out knows that nobody else has them;
+		// without the flag an IPv6 address could not be used for a second.
+		if err := s.nl.AddrAdd(l, &netlink.Addr{IPNet: ipNet(addr), Flags: unix.IFA_F_NODAD}); err != nil {
+			return index, fmt.Errorf("adding address %v: %w", addr, err)
+		}
+	}
+	if err := s.nl.LinkSetUp(l); err != nil {
+		return index, fmt.Errorf("bringing the adapter up: %w", err)
+	}
+	metric := n + 1
+	if p.last {
+		metric += lastMetric
+	}
+	for _, r := range p.routes {
+		if r.metric == 0 {
+			r.metric = metric
+		}
+		if err := s.addRoute(index, p, r, unix.RT_TABLE_MAIN); err != nil {
+			return index, err
+		}
+	}
+	if n == 0 && !p.policy && !p.last {
+		return index, nil
+	}
+	return index, s.addRules(index, a, policyTable+n)
+}
+
+// addRoute adds a route and, for a hop that no address of the adapter has on
+// its link, one to the hop.
+func (s *space) addRoute(index int, p *plan, r route, table int) error {
+	nr := &netlink.Route{LinkIndex: index, Dst: ipNet(r.to), Priority: r.metric, Table: table}
+	if r.hop.IsValid() {
+		nr.Gw = r.hop.AsSlice()
+		if !p.onLink(r.hop) {
+			nr.Flags = int(netlink.FLAG_ONLINK)
+		}
+	} else if r.to.Addr().Is4() {
+		nr.Scope = netlink.SCOPE_LINK
+	}
+	if err := s.nl.RouteAdd(nr); err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("adding the route to %v: %w", r.to, err)
+	}
+	return nil
+}
+
+func (p *plan) onLink(hop netip.Addr) bool {
+	for _, a := range p.addresses {
+		if a.Contains(hop) {
+			return true
+		}
+	}
+	return hop.IsLinkLocalUnicast()
+}
+
+// addRules makes what comes from the adapter's addresses go out by it: an
+// answer that took another adapter's default route would be lost.
+func (s *space) addRules(index int, a *adapter, table int) error {
+	for _, addr := range a.plan.addresses {
+		for _, r := range a.plan.routes {
+			if r.to.Addr().Is4() != addr.Addr().Is4() {
+				continue
+			}
+			if err := s.addRoute(index, a.plan, r, table); err != nil {
+				return err
+			}
+		}
+		if err := s.addRoute(index, a.plan, route{to: addr.Masked()}, table); err != nil {
+			return err
+		}
+		rule := netlink.NewRule()
+		rule.Src = ipNet(netip.PrefixFrom(addr.Addr(), addr.Addr().BitLen()))
+		rule.Table, rule.Priority = table, rulePriority
+		if addr.Addr().Is6() {
+			rule.Family = unix.AF_INET6
+		} else {
+			rule.Family = unix.AF_INET
+		}
+		if err := s.nl.RuleAdd(rule); err != nil {
+			return fmt.Errorf("adding the rule for %v: %w", addr.Addr(), err)
+		}
+		a.rules = append(a.rules, rule)
+	}
+	return nil
+}
+
+// detach takes an adapter out of the namespace again. One that is not there
+// any more, since the host has unplugged it, is no error.
+func (s *space) detach(a *adapter) error {
+	var errs []error
+	for _, r := range a.rules {
+		if err := s.nl.RuleDel(r); err != nil && !errors.Is(err, unix.ENOENT) {
+			errs = append(errs, fmt.Errorf("removing a rule: %w", err))
+		}
+	}
+	a.rules = nil
+	l, err := s.nl.LinkByIndex(a.index)
+	if err != nil {
+		if errors.As(err, new(netlink.LinkNotFoundError)) {
+			return errors.Join(errs...)
+		}
+		return errors.Join(append(errs, err)...)
+	}
+	machine, err := os.Open("/proc/thread-self/ns/net")
+	if err == nil {
+		err = move(s.nl, l, machine)
+		machine.Close()
+	}
+	if err != nil && !errors.Is(err, unix.ENODEV) {
+		errs = append(errs, fmt.Errorf("taking the adapter out of its namespace: %w", err))
+	}
+	return errors.Join(errs...)
+}
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}

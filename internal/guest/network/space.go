@@ -1,0 +1,61 @@
+//go:build linux
+
+package network
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// A space is a network namespace of the kernel. It lives as long as it is
+// open, or somebody is in it.
+type space struct {
+	file *os.File
+	nl   *netlink.Handle // its own
+}
+
+// newSpace makes an empty namespace, whose loopback device is up.
+func newSpace() (*space, error) {
+	type result struct {
+		f   *os.File
+		err error
+	}
+	made := make(chan result)
+	go func() {
+		runtime.LockOSThread() // not unlocked: the thread ends with the goroutine
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			made <- result{nil, os.NewSyscallError("unshare", err)}
+			return
+		}
+		f, err := os.Open("/proc/thread-self/ns/net")
+		if err == nil {
+			if err = LoopbackUp(); err != nil {
+				f.Close()
+			}
+		}
+		made <- result{f, err}
+	}()
+	r := <-made
+	if r.err != nil {
+		return nil, fmt.Errorf("making a network namespace: %w", r.err)
+	}
+	nl, err := netlink.NewHandleAt(netns.NsHandle(r.f.Fd()), unix.NETLINK_ROUTE)
+	if err != nil {
+		r.f.Close()
+		return nil, fmt.Errorf("making a network namespace: %w", err)
+	}
+	return &space{r.f, nl}, nil
+}
+
+// path is where the runtime finds the namespace.
+func (s *space) path() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), s.file.Fd()) }
+
+func (s *space) close() {
+	s.nl.Close()
+	s.file.Close()
+}
