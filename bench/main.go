@@ -57,7 +57,7 @@ func bench(ctx context.Context) error {
 		return fmt.Errorf("BYRE_BOOT_FILES and BYRE_TEST_IMAGE are not set: run make bench")
 	}
 	var results []result
-	for _, b := range []func(context.Context, setup) (result, error){coldRun, stdout, plan9Read, plan9Write} {
+	for _, b := range []func(context.Context, setup) (result, error){coldRun, stdout, plan9Read, plan9Write, plan9Meta} {
 		load := loadAverage()
 		r, err := b(ctx, s)
 		if err != nil {

@@ -24,7 +24,7 @@ const shareSize = 64 << 20
 // of the guest. plan9Write does so for the other direction. Both sides are
 // the same program, take turns in one VM, and are timed in the guest.
 func plan9Read(ctx context.Context, _ setup) (result, error) {
-	return plan9(ctx, "plan9-read", func(ctx context.Context, d *sharedVM) (ours, theirs float64, err error) {
+	return plan9(ctx, "plan9-read", "MB/s", "bare vsock", func(ctx context.Context, d *sharedVM) (ours, theirs float64, err error) {
 		if theirs, err = d.speed(ctx, io.LimitReader(zeros{}, shareSize), nil, "in", "65536"); err != nil {
 			return 0, 0, err
 		}
@@ -34,7 +34,7 @@ func plan9Read(ctx context.Context, _ setup) (result, error) {
 }
 
 func plan9Write(ctx context.Context, _ setup) (result, error) {
-	return plan9(ctx, "plan9-write", func(ctx context.Context, d *sharedVM) (ours, theirs float64, err error) {
+	return plan9(ctx, "plan9-write", "MB/s", "bare vsock", func(ctx context.Context, d *sharedVM) (ours, theirs float64, err error) {
 		if theirs, err = d.speed(ctx, nil, io.Discard, "out", "65536", strconv.Itoa(shareSize)); err != nil {
 			return 0, 0, err
 		}
@@ -56,9 +56,9 @@ type sharedVM struct {
 	dir, at string
 }
 
-func plan9(ctx context.Context, name string, round func(context.Context, *sharedVM) (ours, theirs float64, err error)) (r result, err error) {
+func plan9(ctx context.Context, name, unit, other string, round func(context.Context, *sharedVM) (ours, theirs float64, err error)) (r result, err error) {
 	const rounds = 5
-	r = result{Name: name, Unit: "MB/s", N: rounds}
+	r = result{Name: name, Unit: unit, N: rounds}
 	d := &sharedVM{at: "/run/mounts/bench"}
 	if d.dir, err = os.MkdirTemp("", "byre-bench-"); err != nil {
 		return r, err
@@ -88,7 +88,7 @@ func plan9(ctx context.Context, name string, round func(context.Context, *shared
 			return r, err
 		}
 		ours, theirs = append(ours, o), append(theirs, t)
-		fmt.Fprintf(os.Stderr, "%s %d of %d: share %.0f MB/s, bare vsock %.0f MB/s\n", name, i+1, rounds, o, t)
+		fmt.Fprintf(os.Stderr, "%s %d of %d: share %.0f, %s %.0f %s\n", name, i+1, rounds, o, other, t, unit)
 	}
 	r.Ours, r.Theirs = median(ours), median(theirs)
 	return r, nil

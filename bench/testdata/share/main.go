@@ -14,6 +14,12 @@ import (
 )
 
 func main() {
+	if os.Getpid() == 1 {
+		if err := asInit(); err != nil {
+			fmt.Println("error:", err)
+		}
+		select {} // until the VM is ended
+	}
 	if err := run(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		os.Exit(1)

@@ -1,0 +1,64 @@
+//go:build linux
+
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// modules are what a file system of QEMU's own server needs, in order.
+var modules = []string{
+	"virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci",
+	"netfs", "fscache", "9pnet", "9p", "9pnet_virtio",
+}
+
+// asInit is the program as the first process of a VM: it mounts the share of
+// QEMU's server and, for each line of the console, measures there.
+func asInit() error {
+	at := make(map[string]string)
+	err := filepath.WalkDir("/lib/modules", func(p string, _ fs.DirEntry, err error) error {
+		at[filepath.Base(p)] = p
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, m := range modules {
+		if err := insert(at[m+".ko"]); err != nil {
+			return fmt.Errorf("module %s: %w", m, err)
+		}
+	}
+	if err := errors.Join(
+		os.MkdirAll("/share", 0o755),
+		unix.Mount("share", "/share", "9p", 0, "trans=virtio,version=9p2000.L,msize=524288"),
+	); err != nil {
+		return err
+	}
+	fmt.Println("ready")
+	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+		if err := meta("/share", 200); err != nil {
+			return err
+		}
+		fmt.Println("done")
+	}
+	return nil
+}
+
+func insert(file string) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := unix.FinitModule(int(f.Fd()), "", 0); err != unix.EEXIST {
+		return err
+	}
+	return nil
+}
