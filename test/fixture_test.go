@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -173,19 +174,22 @@ func add(ctx context.Context, t testing.TB, vm *uvm.UtilityVM, img *container.Im
 }
 
 // idle makes a container that runs until it is deleted. Its init ends when it
-// is told to.
+// is told to, from the moment that idle returns: without a
+// trap only SIGKILL ends the first process of a namespace.
 func idle(ctx context.Context, t testing.TB, vm *uvm.UtilityVM, img *container.Image, o container.SpecOptions) *container.Container {
 	t.Helper()
-	o.Args = []string{"sh", "-c", `trap "exit 7" TERM; while :; do sleep 3600 >/dev/null 2>&1 & wait $!; done`}
+	o.Args = []string{"sh", "-c", `trap "exit 7" TERM; echo ready; while :; do sleep 3600 >/dev/null 2>&1 & wait $!; done`}
 	c := add(ctx, t, vm, img, o)
 	init := c.Init()
+	r, w := io.Pipe()
+	init.Stdout = w
 	if err := init.Start(ctx); err != nil {
 		t.Fatal(err)
 	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		init.Wait()
+		w.CloseWithError(errors.Join(init.Wait(), io.EOF))
 	}()
 	t.Cleanup(func() { // before the Delete of add
 		if _, err := init.Process.Kill(context.WithoutCancel(ctx)); err != nil {
@@ -193,6 +197,9 @@ func idle(ctx context.Context, t testing.TB, vm *uvm.UtilityVM, img *container.I
 		}
 		<-done
 	})
+	if _, err := io.ReadFull(r, make([]byte, len("ready\n"))); err != nil {
+		t.Fatalf("init did not get ready: %v", err)
+	}
 	return c
 }
 
