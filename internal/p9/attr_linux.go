@@ -1,6 +1,7 @@
 package p9
 
 import (
+	"errors"
 	"math"
 
 	"golang.org/x/sys/unix"
@@ -30,7 +31,8 @@ func (r *request) getattr() error {
 	e.u32(st.Uid)
 	e.u32(st.Gid)
 	for _, v := range []uint64{
-		uint64(st.Nlink), uint64(st.Rdev), uint64(st.Size), uint64(st.Blksize), uint64(st.Blocks),
+		uint64(st.Nlink), //nolint:unconvert // 32 bits on arm64
+		uint64(st.Rdev), uint64(st.Size), uint64(st.Blksize), uint64(st.Blocks),
 		uint64(st.Atim.Sec), uint64(st.Atim.Nsec), uint64(st.Mtim.Sec), uint64(st.Mtim.Nsec),
 		uint64(st.Ctim.Sec), uint64(st.Ctim.Nsec), 0, 0, 0, 0,
 	} {
@@ -123,7 +125,7 @@ func (f *fid) truncate(size uint64) error {
 	}
 	if f.file != nil {
 		err := again(func() error { return unix.Ftruncate(f.file.fd, int64(size)) })
-		if err != unix.EINVAL && err != unix.EBADF { // not open for writing
+		if !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.EBADF) { // not open for writing
 			return err
 		}
 	}

@@ -29,7 +29,7 @@ type client struct {
 	err error
 }
 
-func pipe(t *testing.T) (a, b net.Conn) {
+func pipe(t testing.TB) (a, b net.Conn) {
 	t.Helper()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

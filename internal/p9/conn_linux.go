@@ -59,7 +59,7 @@ func (c *conn) serve() error {
 	c.wg.Wait()
 	c.reset()
 	c.nc.Close() // once more, so that it is done when serve returns
-	if err := context.Cause(c.ctx); err != io.EOF {
+	if err := context.Cause(c.ctx); !errors.Is(err, io.EOF) {
 		return err
 	}
 	return nil
@@ -165,7 +165,7 @@ func (c *conn) fill(n int) error {
 	c.in = c.room[:have]
 	m, err := io.ReadAtLeast(c.nc, c.room[have:], n-have)
 	c.in = c.room[:have+m]
-	if err == io.EOF && have+m == 0 {
+	if errors.Is(err, io.EOF) && have+m == 0 {
 		return io.EOF
 	}
 	if err != nil {

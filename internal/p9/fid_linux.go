@@ -39,7 +39,7 @@ func (f *fid) end(c *conn) error {
 	c.dropLocks(f)
 	var err error
 	if f.file != nil {
-		err = f.node.s.closeFile(f.file.fd)
+		err = f.node.s.closeWritten(f.file.fd)
 		f.file = nil
 	}
 	f.node.unref()
@@ -169,7 +169,7 @@ func (c *conn) drop(sh *share) {
 			continue
 		}
 		f.mu.Lock()
-		f.end(c) // nobody is left to tell
+		_ = f.end(c) // nobody is left to tell
 		f.mu.Unlock()
 	}
 }
@@ -192,7 +192,7 @@ func (c *conn) reset() {
 	c.mu.Unlock()
 	for _, f := range all {
 		f.mu.Lock()
-		f.end(c)
+		_ = f.end(c)
 		f.mu.Unlock()
 	}
 }

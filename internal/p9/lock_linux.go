@@ -1,6 +1,7 @@
 package p9
 
 import (
+	"errors"
 	"math"
 	"slices"
 	"sync"
@@ -65,7 +66,7 @@ func (r *request) lock() error {
 		case err == nil:
 			r.e.u8(lockSuccess)
 			return nil
-		case err != unix.EAGAIN && err != unix.EACCES:
+		case !busy(err):
 			return err
 		case flags&lockFlagBlock == 0 || !r.c.mayWait():
 			r.e.u8(lockBlocked)
@@ -85,11 +86,14 @@ func (r *request) lock() error {
 		}
 		t.Stop()
 		r.c.waited()
-		if err != unix.EAGAIN && err != unix.EACCES {
+		if !busy(err) {
 			return err
 		}
 	}
 }
+
+// busy reports whether a lock could not be taken as somebody else has it.
+func busy(err error) bool { return errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) }
 
 // mayWait takes one of the places for requests that wait for a lock: some
 // workers must be left for the one that gives it up.

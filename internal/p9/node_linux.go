@@ -27,7 +27,7 @@ func newNode(s *Server, fd int) (*node, error) {
 		s.closeFile(fd)
 		return nil, err
 	}
-	n := &node{s: s, fd: fd, kind: st.Mode & unix.S_IFMT, dev: uint64(st.Dev), ino: st.Ino}
+	n := &node{s: s, fd: fd, kind: st.Mode & unix.S_IFMT, dev: st.Dev, ino: st.Ino}
 	n.refs.Store(1)
 	return n, nil
 }
@@ -114,7 +114,7 @@ func (n *node) open(flags int) (int, error) {
 	}
 	return n.s.openFile(func() (int, error) {
 		fd, err := unix.Open(n.proc(), flags|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
-		if err == unix.EPERM && flags&unix.O_NOATIME != 0 { // only the owner may
+		if errors.Is(err, unix.EPERM) && flags&unix.O_NOATIME != 0 { // only the owner may
 			fd, err = unix.Open(n.proc(), flags&^unix.O_NOATIME|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
 		}
 		return fd, err
@@ -126,7 +126,7 @@ func (n *node) stat(sh *share) (st unix.Stat_t, q qid, err error) {
 	if err = unix.Fstat(n.fd, &st); err != nil {
 		return st, q, err
 	}
-	q = qid{typ: qidType(st.Mode), path: sh.inode(uint64(st.Dev), st.Ino)}
+	q = qid{typ: qidType(st.Mode), path: sh.inode(st.Dev, st.Ino)}
 	q.version = uint32(st.Mtim.Sec) ^ uint32(st.Mtim.Nsec) ^ uint32(st.Size)<<8
 	return st, q, nil
 }
@@ -149,7 +149,7 @@ func (s *Server) openFile(open func() (int, error)) (int, error) {
 	}
 	for {
 		fd, err := open()
-		if err == unix.EINTR {
+		if errors.Is(err, unix.EINTR) {
 			continue
 		}
 		if err != nil {
@@ -160,7 +160,12 @@ func (s *Server) openFile(open func() (int, error)) (int, error) {
 	}
 }
 
-func (s *Server) closeFile(fd int) error {
+// closeFile closes a descriptor that nothing was written to.
+func (s *Server) closeFile(fd int) { _ = s.closeWritten(fd) }
+
+// closeWritten closes a descriptor. The file system can have news of what was
+// written.
+func (s *Server) closeWritten(fd int) error {
 	s.files.Add(-1)
 	return unix.Close(fd)
 }
@@ -177,7 +182,7 @@ func errno(err error) uint32 {
 // again calls do until no signal interrupts it.
 func again(do func() error) error {
 	for {
-		if err := do(); err != unix.EINTR {
+		if err := do(); !errors.Is(err, unix.EINTR) {
 			return err
 		}
 	}

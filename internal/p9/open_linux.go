@@ -1,6 +1,10 @@
 package p9
 
-import "golang.org/x/sys/unix"
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+)
 
 // hostFlags returns flags of the wire as those of this host, without those
 // that have no meaning for the server's descriptor.
@@ -90,7 +94,7 @@ func (r *request) lcreate() error {
 		return err
 	}
 	n, fl, q, err := f.create(name, flags, mode, gid)
-	if err == unix.EEXIST && flags&openExclusive == 0 {
+	if errors.Is(err, unix.EEXIST) && flags&openExclusive == 0 {
 		// It is there, or came in between: then it is opened as any other.
 		if n, err = f.node.lookup(name); err == nil {
 			if fl, q, err = f.sh.open(n, flags); err != nil {
@@ -150,8 +154,8 @@ func (f *fid) create(name string, flags, mode, gid uint32) (*node, *file, qid, e
 func (n *node) unmake(child *node, name string, flags int) {
 	var st unix.Stat_t
 	err := unix.Fstatat(n.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW)
-	if err == nil && uint64(st.Dev) == child.dev && st.Ino == child.ino {
-		unix.Unlinkat(n.fd, name, flags)
+	if err == nil && st.Dev == child.dev && st.Ino == child.ino {
+		_ = unix.Unlinkat(n.fd, name, flags) // the error that it follows says more
 	}
 }
 
@@ -170,7 +174,7 @@ func (n *node) own(uid, gid, mode uint32) error {
 	}
 	if uid != st.Uid || gid != st.Gid {
 		err := unix.Fchownat(n.fd, "", int(uid), int(gid), unix.AT_EMPTY_PATH)
-		if err != nil && err != unix.EPERM {
+		if err != nil && !errors.Is(err, unix.EPERM) {
 			return err
 		}
 	}
