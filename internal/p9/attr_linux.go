@@ -32,7 +32,7 @@ func (r *request) getattr() error {
 	e.u32(st.Gid)
 	for _, v := range []uint64{
 		uint64(st.Nlink), //nolint:unconvert // 32 bits on arm64
-		uint64(st.Rdev), uint64(st.Size), uint64(st.Blksize), uint64(st.Blocks),
+		st.Rdev, uint64(st.Size), uint64(st.Blksize), uint64(st.Blocks),
 		uint64(st.Atim.Sec), uint64(st.Atim.Nsec), uint64(st.Mtim.Sec), uint64(st.Mtim.Nsec),
 		uint64(st.Ctim.Sec), uint64(st.Ctim.Nsec), 0, 0, 0, 0,
 	} {

@@ -23,7 +23,7 @@ type Config struct {
 	MaxMessage int
 
 	// MaxRequests is how many requests of a connection are worked on at a
-	// time; more wait in the transport. The default is 32, the least 2.
+	// time; more wait in the transport. The default is 16, the least 2.
 	MaxRequests int
 
 	// MaxFids is how many fids a connection may have; more are ENFILE. The
@@ -36,7 +36,7 @@ type Config struct {
 	MaxFiles int
 
 	// MaxConns is how many connections are served at a time; more are closed.
-	// The default is 128.
+	// The default is 512: every mounted share has one.
 	MaxConns int
 
 	// MaxBuffers is the memory for the data of requests under way, of all
@@ -56,9 +56,9 @@ func (c Config) withDefaults() Config {
 		c.Logger = slog.Default()
 	}
 	set(&c.MaxMessage, 1<<20, minMessage)
-	set(&c.MaxRequests, 32, 2)
+	set(&c.MaxRequests, 16, 2)
 	set(&c.MaxFids, 1<<16, 1)
-	set(&c.MaxConns, 128, 1)
+	set(&c.MaxConns, 512, 1)
 	set(&c.MaxBuffers, 64<<20, 2*max(c.MaxMessage, smallBuffer))
 	files := uint64(1 << 17)
 	var r unix.Rlimit
