@@ -19,7 +19,7 @@ type Opener interface {
 // been removed.
 type NIC struct {
 	// Link is a stream socket. It carries frames, each after its length in
-	// four bytes, big-endian, as QEMU's stream network does. Who has given it
+	// four bytes, big-endian, as network back-ends of QEMU do. Who has given it
 	// to QEMU may close it.
 	Link *os.File
 	// MTU is the largest packet that the network carries.

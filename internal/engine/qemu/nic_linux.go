@@ -111,10 +111,9 @@ func (n *nic) add(ctx context.Context, s *system) (err error) {
 	if err := s.qmp.ExecuteFile(ctx, "getfd", fd, nil, n.end.Link); err != nil {
 		return err
 	}
-	err = s.qmp.Execute(ctx, "netdev_add", map[string]any{
-		"type": "stream", "id": n.backEnd(), "server": false,
-		"addr": map[string]any{"type": "fd", "str": n.backEnd()},
-	}, nil)
+	// Not of type "stream": that connects later, in a thread that knows no
+	// names of descriptors, and then drops what the guest sends.
+	err = s.qmp.Execute(ctx, "netdev_add", map[string]any{"type": "socket", "id": n.backEnd(), "fd": n.backEnd()}, nil)
 	if err != nil {
 		// Whether it still has the descriptor depends on where it failed.
 		_ = s.qmp.Execute(ctx, "closefd", fd, nil)
