@@ -61,7 +61,7 @@ func logOutput(l *slog.Logger, r io.Reader, now func() time.Time) {
 		if err == io.EOF {
 			return
 		}
-		if limit.err != nil && limit.err != io.EOF && !endOfLog(limit.err) {
+		if limit.err != nil && limit.err != io.EOF && !endOfLog(limit.err) { //nolint:errorlint // a connection that broke may wrap it
 			l.ErrorContext(ctx, "gcs log read", "err", limit.err)
 		}
 		tail := readTail(io.MultiReader(bytes.NewReader(raw), d.Buffered(), r))

@@ -46,7 +46,7 @@ func (vm *UtilityVM) RemoveNetNS(ctx context.Context, id string) error {
 	err := vm.namespaces.release(ctx, hns.CanonicalID(id), func(ns *netNS) error {
 		return vm.removeNICs(ctx, ns, func(*nic) bool { return true })
 	})
-	if err == ErrNotAttached {
+	if errors.Is(err, ErrNotAttached) {
 		return nil
 	}
 	return err
@@ -93,7 +93,7 @@ func (vm *UtilityVM) RemoveEndpointsFromNS(ctx context.Context, id string, endpo
 // withNetNS calls f with a namespace that nobody else uses meanwhile.
 func (vm *UtilityVM) withNetNS(ctx context.Context, id string, f func(*netNS) error) error {
 	err := vm.namespaces.use(ctx, hns.CanonicalID(id), f)
-	if err == ErrNotAttached {
+	if errors.Is(err, ErrNotAttached) {
 		return ErrNetNSNotFound
 	}
 	return err

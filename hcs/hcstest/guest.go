@@ -164,7 +164,7 @@ func (a *agent) boot() {
 		return
 	}
 	a.s = a.server()
-	a.s.Serve(ctx, a.faulty(conn))
+	_ = a.s.Serve(ctx, a.faulty(conn)) // however it ends
 	<-ctx.Done()
 }
 

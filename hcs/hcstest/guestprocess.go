@@ -340,8 +340,8 @@ func relayOut(c net.Conn, r *io.PipeReader, handshake bool) {
 		return
 	}
 	if handshake {
-		c.(interface{ CloseWrite() error }).CloseWrite()
-		c.Read(make([]byte, 1)) // the end of file says that all has been read
+		_ = c.(interface{ CloseWrite() error }).CloseWrite()
+		_, _ = c.Read(make([]byte, 1)) // the end of file says that all has been read
 	}
 }
 

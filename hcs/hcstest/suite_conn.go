@@ -1,8 +1,10 @@
 package hcstest
 
 import (
+	"errors"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"time"
 
@@ -81,7 +83,7 @@ func testConnection(e *env) {
 	if _, err := io.ReadAll(host); err == nil {
 		// An end of file is as good: the connection does not hang.
 		e.Logf("the connection ended in order when the system stopped")
-	} else if ne, ok := err.(net.Error); ok && ne.Timeout() {
+	} else if errors.Is(err, os.ErrDeadlineExceeded) {
 		e.Errorf("the connection outlived its system")
 	}
 }

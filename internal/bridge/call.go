@@ -121,7 +121,7 @@ func (c *Client) call(ctx context.Context, t Type, req requester, resp responder
 			mu.Unlock()
 		}
 	}
-	if cause := context.Cause(ctx); errors.Is(cause, ErrNoAnswer) && err == ctx.Err() {
+	if cause := context.Cause(ctx); errors.Is(cause, ErrNoAnswer) && errors.Is(err, ctx.Err()) {
 		return cause
 	}
 	return err

@@ -205,7 +205,7 @@ func (c *Client) Close() error {
 	c.mu.Unlock()
 	c.fail(nil)
 	c.wg.Wait()
-	if err := c.Err(); err != ErrClosed {
+	if err := c.Err(); err != ErrClosed { //nolint:errorlint // what wraps it says more
 		return err
 	}
 	return nil

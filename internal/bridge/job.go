@@ -76,8 +76,9 @@ func (j *job) answer(ctx context.Context) (resp responder, err error) {
 	}
 	defer func() {
 		if v := recover(); v != nil {
-			err = newPanicked(v)
-			s.log.ErrorContext(ctx, "handler panicked", "type", t, "err", err, "stack", string(err.(*panicked).stack))
+			p := newPanicked(v)
+			s.log.ErrorContext(ctx, "handler panicked", "type", t, "err", p, "stack", string(p.stack))
+			err = p
 		}
 	}()
 	return f(ctx, j.frame.Body)

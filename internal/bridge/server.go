@@ -285,4 +285,4 @@ type panicked struct {
 func (p *panicked) Error() string { return fmt.Sprintf("%v: %v", ErrUnexpected, p.value) }
 func (p *panicked) Unwrap() error { return ErrUnexpected }
 
-func newPanicked(v any) error { return &panicked{v, debug.Stack()} }
+func newPanicked(v any) *panicked { return &panicked{v, debug.Stack()} }

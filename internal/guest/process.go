@@ -130,7 +130,7 @@ func (a *agent) told(p *process) {
 // has it.
 func notFound(err error) error {
 	if errors.Is(err, bridge.ErrNoContainer) {
-		return fmt.Errorf("%w: %v", bridge.ErrElementNotFound, err)
+		return fmt.Errorf("%w: %v", bridge.ErrElementNotFound, err) //nolint:errorlint // the host must not see both
 	}
 	return err
 }

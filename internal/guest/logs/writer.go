@@ -35,7 +35,7 @@ func NewWriter(w io.Writer) *Writer {
 func (l *Writer) run(w io.Writer) {
 	defer close(l.done)
 	for b := range l.lines {
-		w.Write(b) // there is nowhere to say that the log is broken
+		_, _ = w.Write(b) // there is nowhere to say that the log is broken
 	}
 }
 

@@ -153,7 +153,7 @@ func (l *Loader) one(name string) error {
 
 func (l *Loader) withNeeds(m *module) error {
 	for _, n := range m.soft {
-		l.one(n) // it is the meaning of soft that a failure does not matter
+		_ = l.one(n) // it is the meaning of soft that a failure does not matter
 	}
 	for _, n := range m.deps {
 		if err := l.one(n); err != nil {

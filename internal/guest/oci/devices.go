@@ -72,7 +72,7 @@ func allDevices(dir string) ([]specs.LinuxDevice, error) {
 		uid, gid := st.Uid, st.Gid
 		all = append(all, specs.LinuxDevice{
 			Path: "/dev" + strings.TrimPrefix(p, dir), Type: kind, FileMode: &mode, UID: &uid, GID: &gid,
-			Major: int64(unix.Major(uint64(st.Rdev))), Minor: int64(unix.Minor(uint64(st.Rdev))),
+			Major: int64(unix.Major(st.Rdev)), Minor: int64(unix.Minor(st.Rdev)),
 		})
 		return nil
 	})

@@ -93,7 +93,7 @@ func (r *Reaper) Start(path string, argv []string, attr *syscall.ProcAttr) (*Chi
 		if err := setOOMScore("0"); err != nil {
 			return nil, err
 		}
-		defer setOOMScore("-1000")
+		defer func() { _ = setOOMScore("-1000") }() // it was allowed before
 	}
 	pid, err := syscall.ForkExec(path, argv, attr)
 	if err != nil {

@@ -77,7 +77,7 @@ func release(ctx context.Context, f *os.File, init *reaper.Child) error {
 	})
 	if waiting != nil && ctx.Err() == nil {
 		// Init has ended, which it may have done after its byte.
-		raw.Control(func(fd uintptr) {
+		_ = raw.Control(func(fd uintptr) {
 			var b [1]byte
 			n, reading = unix.Read(int(fd), b[:])
 		})

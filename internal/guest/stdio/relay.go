@@ -52,7 +52,7 @@ func transfer(dst io.Writer, src io.Reader) error {
 func output(name string, conn Conn, r *os.File, log *slog.Logger) {
 	defer r.Close()
 	if conn == nil {
-		transfer(io.Discard, r)
+		_ = transfer(io.Discard, r)
 		return
 	}
 	w, err := duplicate(conn)
@@ -89,7 +89,7 @@ func newInput(conn Conn, w io.Writer, end func()) *input {
 	i := &input{conn: conn, w: w, end: end, done: make(chan struct{})}
 	go func() {
 		defer close(i.done)
-		transfer(i.w, i.conn) // either end may be gone: that is how input ends
+		_ = transfer(i.w, i.conn) // either end may be gone: that is how input ends
 		i.end()
 	}()
 	return i

@@ -56,7 +56,7 @@ func Mount(deadline time.Time, r MountRequest) error {
 			return !isNotReady(err), err
 		})
 		// What a kernel or device without DAX says to the option.
-		if err != unix.EINVAL && err != unix.EOPNOTSUPP {
+		if !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.EOPNOTSUPP) {
 			break
 		}
 	}

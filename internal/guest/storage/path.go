@@ -79,7 +79,7 @@ func walk(p string, missing func(dir int, name string) error) (*os.File, error) 
 	}
 	for name := range strings.SplitSeq(strings.TrimPrefix(path.Clean(p), "/"), "/") {
 		next, err := enter(dir, name)
-		if err == unix.ENOENT && missing != nil {
+		if errors.Is(err, unix.ENOENT) && missing != nil {
 			if err = missing(dir, name); err == nil {
 				next, err = enter(dir, name)
 			}

@@ -38,7 +38,7 @@ func FindVPMem(deadline time.Time, number uint32) (string, error) {
 	at := place.VPMem(int(number))
 	// A machine without our first port is not of byre's making. There the
 	// devices have the kernel's numbers, as the reference has it.
-	port, err := filepath.Glob(sysfs + place.PCI(place.VPMem(0)[:1]).Sysfs()[len("/sys"):])
+	port, err := filepath.Glob(sysfs + place.VPMem(0)[:1].Sysfs()[len("/sys"):])
 	if err != nil {
 		return "", err
 	}

@@ -109,7 +109,7 @@ func (c *Conn) WriteTo(w io.Writer) (total int64, err error) {
 		c.mu.Lock()
 		if err := c.waitData(); err != nil {
 			c.mu.Unlock()
-			if err == io.EOF {
+			if err == io.EOF { //nolint:errorlint // a device that ended wraps it and is no end of file
 				return total, nil
 			}
 			return total, c.opError("read", err)
@@ -214,7 +214,7 @@ func (c *Conn) writeError() error {
 	case c.shut&shutSend != 0, c.peerShut&shutRecv != 0:
 		return syscall.EPIPE
 	case c.gone:
-		if c.err == io.EOF {
+		if c.err == io.EOF { //nolint:errorlint // as above
 			return syscall.EPIPE
 		}
 		return c.err
@@ -320,7 +320,7 @@ func (c *Conn) shutFlags() uint32 {
 
 // opError wraps as package net does; io.EOF stays itself.
 func (c *Conn) opError(op string, err error) error {
-	if err == io.EOF {
+	if err == io.EOF { //nolint:errorlint // as above
 		return err
 	}
 	return &net.OpError{Op: op, Net: "vsock", Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: err}

@@ -118,7 +118,7 @@ func TestDriverRestarts(t *testing.T) {
 	}
 	c := accept(t, l)
 	for range 3 {
-		if g.rx.stop() != uint16(g.rx.usedIdx) && g.rx.stop() == 0 {
+		if g.rx.stop() != g.rx.usedIdx && g.rx.stop() == 0 {
 			t.Error("the ring's position is wrong")
 		}
 		g.tx.stop()
