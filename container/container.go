@@ -17,6 +17,7 @@ import (
 	"github.com/byrevm/byre/cow"
 	"github.com/byrevm/byre/hcs"
 	"github.com/byrevm/byre/hcsschema"
+	"github.com/byrevm/byre/hns"
 	"github.com/byrevm/byre/uvm"
 )
 
@@ -48,6 +49,12 @@ type Config struct {
 	// ScratchDir is the folder whose file system holds a scratch disk that
 	// Create makes; "" means the folder for temporary files.
 	ScratchDir string
+
+	// Network is where the network namespace of Spec.Windows.Network, or the
+	// endpoints that it lists, are; nil means the host's, hns.Host(). It must
+	// be the one that the VM was made with. Without such a namespace the
+	// container has a loopback network only.
+	Network hns.Network
 }
 
 var validID = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$`)
@@ -96,6 +103,14 @@ func Create(ctx context.Context, vm *uvm.UtilityVM, c Config) (_ *Container, err
 		err = errors.Join(err, k.release(ctx))
 	}()
 	began := time.Now()
+	namespace, err := k.connect(ctx, c.Spec, c.Network)
+	if err != nil {
+		return nil, fmt.Errorf("creating container %s: %w", c.ID, err)
+	}
+	if namespace != "" {
+		k.stage("network", began)
+	}
+	began = time.Now()
 	root := path.Join("/run/gcs/c", c.ID)
 	rootfs, err := k.mountRoot(ctx, c, root)
 	if err != nil {
@@ -103,7 +118,7 @@ func Create(ctx context.Context, vm *uvm.UtilityVM, c Config) (_ *Container, err
 	}
 	k.stage("layers", began)
 	began = time.Now()
-	spec, err := guestSpec(c.Spec, rootfs)
+	spec, err := guestSpec(c.Spec, rootfs, namespace)
 	if err == nil {
 		err = k.addBinds(ctx, spec, shared, root)
 	}
@@ -265,8 +280,8 @@ func (k *Container) stage(name string, began time.Time) {
 }
 
 // guestSpec returns the spec as the agent gets it: a copy whose root is the
-// union, without what belongs to the host.
-func guestSpec(spec *specs.Spec, rootfs string) (*specs.Spec, error) {
+// union and whose network the namespace, without what belongs to the host.
+func guestSpec(spec *specs.Spec, rootfs, namespace string) (*specs.Spec, error) {
 	b, err := json.Marshal(spec)
 	if err != nil {
 		return nil, err
@@ -285,11 +300,10 @@ func guestSpec(spec *specs.Spec, rootfs string) (*specs.Spec, error) {
 	}
 	s.Linux.CgroupsPath = ""
 	if s.Windows != nil {
-		w := &specs.Windows{Devices: s.Windows.Devices}
-		if n := s.Windows.Network; n != nil {
-			w.Network = &specs.WindowsNetwork{NetworkNamespace: n.NetworkNamespace}
+		s.Windows = &specs.Windows{Devices: s.Windows.Devices}
+		if namespace != "" {
+			s.Windows.Network = &specs.WindowsNetwork{NetworkNamespace: namespace}
 		}
-		s.Windows = w
 	}
 	return s, nil
 }

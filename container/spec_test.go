@@ -120,14 +120,14 @@ func TestNewSpecRefuses(t *testing.T) {
 
 func TestGuestSpecCopies(t *testing.T) {
 	in := &specs.Spec{
-		Process: &specs.Process{Args: []string{"x"}}, Hooks: &specs.Hooks{Prestart: []specs.Hook{{Path: "/evil"}}},
+		Process: &specs.Process{Args: []string{"x"}}, Hooks: &specs.Hooks{CreateRuntime: []specs.Hook{{Path: "/evil"}}},
 		Windows: &specs.Windows{LayerFolders: []string{"c:"}, Network: &specs.WindowsNetwork{NetworkNamespace: "ns", EndpointList: []string{"e"}}},
 	}
-	out, err := guestSpec(in, "/r")
+	out, err := guestSpec(in, "/r", "made")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if out.Root.Path != "/r" || out.Hooks != nil || out.Linux == nil || out.Windows.LayerFolders != nil || out.Windows.Network.EndpointList != nil || out.Windows.Network.NetworkNamespace != "ns" {
+	if out.Root.Path != "/r" || out.Hooks != nil || out.Linux == nil || out.Windows.LayerFolders != nil || out.Windows.Network.EndpointList != nil || out.Windows.Network.NetworkNamespace != "made" {
 		t.Errorf("got %+v", out)
 	}
 	if in.Hooks == nil || in.Root != nil || len(in.Windows.LayerFolders) != 1 {

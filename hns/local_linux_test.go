@@ -200,8 +200,10 @@ func TestSessionEnds(t *testing.T) {
 		if err != nil || len(all) != 1 || all[0].Id != kept.Id || all[0].Namespace != nil {
 			t.Errorf("got %v, %v, want %s alone and in no namespace", all, err, kept.Id)
 		}
-		if left, err := os.ReadDir(filepath.Join(dir, "sessions")); err != nil || len(left) != 0 {
-			t.Errorf("got %v, %v, want no session left", left, err)
+		for _, what := range []string{"sessions", "nics"} {
+			if left, err := os.ReadDir(filepath.Join(dir, what)); err != nil || len(left) != 0 {
+				t.Errorf("%s: got %v, %v, want nothing left", what, left, err)
+			}
 		}
 	}
 	alone()
@@ -243,7 +245,11 @@ func TestSessionOfAnother(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.CreateEndpoint(t.Context(), &hns.HNSEndpoint{}); err != nil {
+	e, err := s.CreateEndpoint(t.Context(), &hns.HNSEndpoint{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.(hns.Opener).OpenNIC(t.Context(), e.Id); err != nil {
 		t.Fatal(err)
 	}
 	os.Stdout.Write([]byte("."))

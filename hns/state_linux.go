@@ -153,7 +153,19 @@ func (l *local) clean(s *state) (stale []*os.File, err error) {
 		s.removeSession(e.Name())
 		stale = append(stale, f)
 	}
-	return stale, nil
+	return stale, l.cleanNICs()
+}
+
+// cleanNICs removes the files of NICs whose process is dead.
+func (l *local) cleanNICs() error {
+	dir := filepath.Join(l.dir, nicsDir)
+	all, err := os.ReadDir(dir)
+	for _, e := range all {
+		if f, lerr := tryLock(filepath.Join(dir, e.Name())); lerr == nil {
+			err = errors.Join(err, os.Remove(f.Name()), f.Close())
+		}
+	}
+	return err
 }
 
 func (s *state) removeSession(id string) {

@@ -104,7 +104,7 @@ func TestRunFlags(t *testing.T) {
 	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &report); err != nil {
 		t.Fatalf("%v: %q", err, lines[len(lines)-1])
 	}
-	if report.ID != "flags" || report.ExitCode != 33 || len(report.Stages) != 8 {
+	if report.ID != "flags" || report.ExitCode != 33 || len(report.Stages) != 9 {
 		t.Errorf("report %+v", report)
 	}
 }
@@ -128,7 +128,7 @@ func TestRunCodes(t *testing.T) {
 		{"never pulled", []string{"--pull", "never", "localhost:1/x", "true"}, 125, "localhost:1/x"},
 		{"platform", []string{"--platform", "linux/s390x", image, "true"}, 125, "s390x"},
 		{"boot files", []string{"--boot-files", "/no/such/folder", image, "true"}, 125, "/no/such/folder"},
-		{"publish", []string{"-p", "80:80", image, "true"}, 125, "not there yet"},
+		{"publish", []string{"-p", "80", image, "true"}, 125, "HOSTPORT"},
 		{"network", []string{"--network", "bridge", image, "true"}, 125, "not there yet"},
 		{"volume", []string{"-v", "/nope:/b", image, "true"}, 125, "no such file"},
 		{"terminal", []string{"-it", image, "true"}, 125, "terminal"},
@@ -154,7 +154,7 @@ func checkTable(t *testing.T, text string) {
 	for _, m := range regexp.MustCompile(`(?m)^(\S[^:\n]*?) +[0-9.]+ ms +[0-9.]+ ms$`).FindAllStringSubmatch(text, -1) {
 		rows = append(rows, m[1])
 	}
-	const want = "VMM spawn, kernel, agent, bridge, layers, container, process, teardown"
+	const want = "VMM spawn, kernel, agent, bridge, network, layers, container, process, teardown"
 	if got := strings.Join(rows, ", "); got != want {
 		t.Errorf("the timing table has %s, want %s:\n%s", got, want, text)
 	}

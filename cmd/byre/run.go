@@ -28,8 +28,10 @@ func newRun() *cobra.Command {
 IMAGE is a reference of a registry, an OCI layout folder, or an OCI or docker
 archive. The exit code is the command's; 125 if byre failed, 126 if the command
 cannot be run, 127 if it is not there. The container and its VM are gone when
-byre returns. A container has a loopback network only.`,
+byre returns. It reaches what this host reaches, except the host's loopback;
+nothing reaches it but by the ports that are published.`,
 		Example: `  byre run alpine echo hello
+  byre run --rm -p 8080:80 nginx
   byre run -it -e TERM --memory 512m --cpus 1.5 debian bash
   tar c . | byre run -i ./tools.tar tar t`,
 		Args: cobra.MinimumNArgs(1),
@@ -57,6 +59,7 @@ type run struct {
 	signals  *signals
 	guest    guestLog
 	report   report
+	network  *network
 }
 
 // do runs the container and returns the exit code of byre. A code other than
@@ -67,6 +70,10 @@ func (r *run) do(ctx context.Context) (code int, err error) {
 		return codeFailed, err
 	}
 	spec, err := f.spec(r.args)
+	if err != nil {
+		return codeFailed, err
+	}
+	plan, err := f.plan()
 	if err != nil {
 		return codeFailed, err
 	}
@@ -82,7 +89,7 @@ func (r *run) do(ctx context.Context) (code int, err error) {
 	r.progress = newProgress(os.Stderr)
 	defer r.progress.stop()
 	r.report = report{Image: r.image, ID: opts.ID, began: time.Now()}
-	code, err = r.inVM(ctx, opts, spec)
+	code, err = r.inNetwork(ctx, plan, opts, spec)
 	r.progress.stop()
 	if s, ok := r.signals.ended(); ok && err != nil {
 		code, err = 128+int(s), fmt.Errorf("interrupted (%v)", s)
@@ -92,6 +99,21 @@ func (r *run) do(ctx context.Context) (code int, err error) {
 	}
 	r.report.print(os.Stderr, f, code, err)
 	return code, nil
+}
+
+// inNetwork runs the container in the network that the flags ask for.
+func (r *run) inNetwork(ctx context.Context, plan networkPlan, opts *uvm.OptionsLCOW, so container.SpecOptions) (code int, err error) {
+	if r.network, err = plan.make(ctx); err != nil {
+		return codeFailed, fmt.Errorf("making the network: %w", err)
+	}
+	defer func() {
+		if cerr := r.network.close(); cerr != nil {
+			code, err = codeFailed, errors.Join(err, fmt.Errorf("removing the network: %w", cerr))
+		}
+	}()
+	opts.Network = r.network.of()
+	opts.Engine = engine.New(engine.Config{Accel: r.flags.accel, Network: opts.Network})
+	return r.inVM(ctx, opts, so)
 }
 
 // options returns those of the VM.
@@ -110,7 +132,6 @@ func (r *run) options(memory int64) (*uvm.OptionsLCOW, error) {
 		}
 	}
 	o := uvm.NewDefaultOptionsLCOW(f.name, "byre")
-	o.Engine = engine.New(engine.Config{Accel: f.accel})
 	if !slog.Default().Enabled(context.Background(), slog.LevelDebug) {
 		o.OutputHandler = r.guest.read
 	}
@@ -138,8 +159,11 @@ func (r *run) inVM(ctx context.Context, opts *uvm.OptionsLCOW, so container.Spec
 			return err
 		}
 		r.report.image = hcs.Stage{Name: "image", At: began, Took: time.Since(began)}
-		spec, err = container.NewSpec(img, so) // fails before the VM is there
-		return err
+		if spec, err = container.NewSpec(img, so); err != nil { // fails before the VM is there
+			return err
+		}
+		r.network.put(spec)
+		return nil
 	})
 	g.Go(func() (err error) {
 		vm, err = r.boot(gctx, opts)
@@ -168,7 +192,7 @@ func (r *run) inVM(ctx context.Context, opts *uvm.OptionsLCOW, so container.Spec
 	if so.Terminal {
 		spec.Process.ConsoleSize = terminalSize(os.Stdin)
 	}
-	return r.inContainer(ctx, vm, container.Config{ID: vm.ID(), Spec: spec, Layers: img.Layers()})
+	return r.inContainer(ctx, vm, container.Config{ID: vm.ID(), Spec: spec, Layers: img.Layers(), Network: opts.Network})
 }
 
 func (r *run) boot(ctx context.Context, opts *uvm.OptionsLCOW) (*uvm.UtilityVM, error) {

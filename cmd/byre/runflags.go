@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -32,8 +31,8 @@ type runFlags struct {
 	vmCPUs                           int
 	pull, platform, bootFiles, accel string
 	timing, json                     bool
-	publish, volume, mount           []string
-	network                          string
+	volume, mount                    []string
+	netFlags
 }
 
 func (f *runFlags) add(s *pflag.FlagSet) {
@@ -66,8 +65,7 @@ func (f *runFlags) add(s *pflag.FlagSet) {
 	s.BoolVar(&f.timing, "timing", false, "print where the time went")
 	s.BoolVar(&f.json, "json", false, "print a report as one line of JSON on stderr at the end")
 
-	s.StringArrayVarP(&f.publish, "publish", "p", nil, "not there yet: publish a port")
-	s.StringVar(&f.network, "network", "", "none: only loopback; others are not there yet")
+	f.netFlags.add(s)
 	s.StringArrayVarP(&f.volume, "volume", "v", nil, "`/host:/guest[:ro]`: a folder or file of the host that the container gets")
 	s.StringArrayVar(&f.mount, "mount", nil, "the same as a list: `type=bind,source=,target=[,readonly]`")
 }
@@ -75,10 +73,6 @@ func (f *runFlags) add(s *pflag.FlagSet) {
 // check refuses what cannot be had before anything is made.
 func (f *runFlags) check() error {
 	switch {
-	case len(f.publish) > 0:
-		return errors.New("-p is not there yet: a container has a loopback network only")
-	case f.network != "" && f.network != "none":
-		return fmt.Errorf("--network %s is not there yet: a container has a loopback network only (--network none)", f.network)
 	case !slices.Contains([]string{"always", "missing", "never"}, f.pull):
 		return fmt.Errorf("--pull %s: want always, missing or never", f.pull)
 	case !slices.Contains([]string{"", "auto", "kvm", "tcg"}, f.accel):

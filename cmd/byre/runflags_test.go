@@ -27,8 +27,6 @@ func TestRunFlagsRefused(t *testing.T) {
 		want string
 		args []string
 	}{
-		{"-p is not there yet", []string{"-p", "80:80"}},
-		{"--network nat is not there yet", []string{"--network", "nat"}},
 		{"no such file", []string{"-v", "/nope:/b"}},
 		{"want always, missing or never", []string{"--pull", "often"}},
 		{"want auto, kvm or tcg", []string{"--accel", "xen"}},

@@ -4,6 +4,7 @@
 package leak
 
 import (
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -69,6 +70,7 @@ func Take(folders ...string) Snapshot {
 		s.files(dir)
 	}
 	delete(s, "file /run/byre/.lock") // it stays, so that there is one
+	s.networks("/run/byre/.network")
 	return s
 }
 
@@ -161,7 +163,7 @@ func (s Snapshot) loopDevices() {
 }
 
 func (s Snapshot) cgroups() {
-	filepath.WalkDir("/sys/fs/cgroup", func(p string, d fs.DirEntry, err error) error {
+	_ = filepath.WalkDir("/sys/fs/cgroup", func(p string, d fs.DirEntry, err error) error {
 		if err == nil && d.IsDir() && strings.Contains(p, "byre") {
 			s["cgroup "+p] = true
 		}
@@ -170,7 +172,7 @@ func (s Snapshot) cgroups() {
 }
 
 func (s Snapshot) files(dir string) {
-	filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+	_ = filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
 		if err == nil && p != dir {
 			s["file "+p] = true
 		}
@@ -189,4 +191,25 @@ func lines(file string) func(func(string) bool) {
 		b = nil
 	}
 	return strings.SplitSeq(string(b), "\n")
+}
+
+// networks replaces the files of a network that stay by what they say there
+// is.
+func (s Snapshot) networks(dir string) {
+	delete(s, "file "+dir+"/lock")
+	delete(s, "file "+dir+"/state")
+	var state struct {
+		Endpoints  []struct{ Endpoint struct{ ID string } }
+		Namespaces []struct{ Namespace struct{ ID string } }
+	}
+	b, err := os.ReadFile(dir + "/state")
+	if err != nil || json.Unmarshal(b, &state) != nil {
+		return
+	}
+	for _, e := range state.Endpoints {
+		s["endpoint "+e.Endpoint.ID] = true
+	}
+	for _, n := range state.Namespaces {
+		s["namespace "+n.Namespace.ID] = true
+	}
 }
