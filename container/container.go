@@ -130,19 +130,33 @@ func Create(ctx context.Context, vm *uvm.UtilityVM, c Config) (_ *Container, err
 		OciBundlePath:    root,
 		OciSpecification: spec,
 	}
-	if k.Container, err = vm.CreateContainer(ctx, c.ID, doc); err != nil {
+	if k.Container, err = k.create(ctx, c.ID, doc); err != nil {
 		return nil, commandError(err)
 	}
 	k.push("closing container", func(context.Context) error { return k.Container.Close() })
 	if vm.DeleteContainerStateSupported() {
 		k.push("deleting the guest's state", func(ctx context.Context) error { return vm.DeleteContainerState(ctx, c.ID) })
 	}
-	if err := k.Container.Start(ctx); err != nil {
+	k.push("stopping container", k.stop)
+	if err := k.Container.Start(ctx); err != nil { // or ctx has ended meanwhile
 		return nil, fmt.Errorf("starting container %s: %w", c.ID, err)
 	}
-	k.push("stopping container", k.stop)
 	k.stage("container", began)
 	return k, nil
+}
+
+// create has the guest create the container. The end of ctx does not end the
+// call at once: a guest that is at it uses the root, which could not be taken
+// apart meanwhile. A guest that never answers has stopTimeout from then on.
+func (k *Container) create(ctx context.Context, id string, doc any) (cow.Container, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	call, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(stopTimeout, cancel) })
+	defer stop()
+	return k.vm.CreateContainer(call, id, doc)
 }
 
 // check refuses what cannot be created, and draws an id if there is none.

@@ -36,6 +36,7 @@ func during(ctx context.Context, t *testing.T, whole time.Duration, do func(cont
 		switch {
 		case errors.Is(err, context.Canceled):
 			canceled++
+			t.Logf("moment %d of %d: %v", i, moments, err)
 		case err != nil:
 			t.Errorf("moment %d of %d: got %v", i, moments, err)
 		}
