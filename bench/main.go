@@ -37,6 +37,18 @@ type setup struct {
 	n     int
 }
 
+// benchmarks are all there are, in the order in which they run.
+var benchmarks = []struct {
+	name string
+	run  func(context.Context, setup) (result, error)
+}{
+	{"cold-run", coldRun},
+	{"stdout", stdout},
+	{"plan9-read", plan9Read},
+	{"plan9-write", plan9Write},
+	{"plan9-meta", plan9Meta},
+}
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -48,7 +60,8 @@ func main() {
 
 func bench(ctx context.Context) error {
 	s := setup{boot: os.Getenv("BYRE_BOOT_FILES"), image: os.Getenv("BYRE_TEST_IMAGE")}
-	var out string
+	var out, only string
+	flag.StringVar(&only, "only", "", "`names` of the benchmarks to run, separated by commas")
 	flag.StringVar(&s.byre, "byre", "bin/byre", "the `program` to measure")
 	flag.IntVar(&s.n, "n", 10, "`rounds`")
 	flag.StringVar(&out, "o", filepath.Join("bench", "results.json"), "`file` for the results")
@@ -57,11 +70,14 @@ func bench(ctx context.Context) error {
 		return fmt.Errorf("BYRE_BOOT_FILES and BYRE_TEST_IMAGE are not set: run make bench")
 	}
 	var results []result
-	for _, b := range []func(context.Context, setup) (result, error){coldRun, stdout, plan9Read, plan9Write, plan9Meta} {
+	for _, b := range benchmarks {
+		if only != "" && !slices.Contains(strings.Split(only, ","), b.name) {
+			continue
+		}
 		load := loadAverage()
-		r, err := b(ctx, s)
+		r, err := b.run(ctx, s)
 		if err != nil {
-			return err
+			return fmt.Errorf("%s: %w", b.name, err)
 		}
 		r.Ratio, r.Load = r.Ours/r.Theirs, load
 		results = append(results, r)
