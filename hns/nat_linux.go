@@ -17,10 +17,6 @@ import (
 	"github.com/byrevm/byre/internal/usernet"
 )
 
-// NAT is the name of the network that is there without set-up: in user space,
-// for each endpoint one of its own. The guest reaches what this host reaches.
-const NAT = "nat"
-
 // Endpoints that ask for no address get the second one of a block of their
 // own, so that several can be in one namespace.
 var (

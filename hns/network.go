@@ -86,3 +86,7 @@ func CanonicalID(id string) string {
 	}
 	return strings.ToLower(id)
 }
+
+// NAT is the name of the network that is there without set-up: in user space,
+// for each endpoint one of its own. The guest reaches what this host reaches.
+const NAT = "nat"
