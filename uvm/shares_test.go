@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/byrevm/byre/hcs"
 	"github.com/byrevm/byre/hcs/hcstest"
 	"github.com/byrevm/byre/hcsschema"
 	"github.com/byrevm/byre/hns"
@@ -48,60 +47,6 @@ func TestPipe(t *testing.T) {
 	}
 	v.expect(`host Add MappedPipes/\\.\pipe\x`, `host Remove MappedPipes/\\.\pipe\x`, "host Add MappedPipes/y", `host Remove MappedPipes/\\.\pipe\x`)
 	v.empty()
-}
-
-func TestPlan9(t *testing.T) {
-	v := start(t, setup{})
-	ctx := t.Context()
-	dir := t.TempDir()
-	if _, err := v.AddPlan9(ctx, dir, "", false, false, nil); err == nil {
-		t.Error("shared nowhere")
-	}
-	var shares []*uvm.Plan9Share
-	for range 64 { // case 14
-		s, err := v.AddPlan9(ctx, dir, "/mnt", true, true, []string{"a"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		shares = append(shares, s)
-	}
-	if n := len(v.system().Devices()); n != 64 {
-		t.Errorf("%d shares", n)
-	}
-	for _, op := range []string{guestModify, hcstest.OpModify} {
-		v.hook.fail(op)
-		if err := shares[0].Release(ctx); err == nil {
-			t.Error("removed")
-		}
-		if _, err := v.AddPlan9(ctx, dir, "/mnt", false, false, nil); err == nil {
-			t.Error("shared")
-		}
-	}
-	v.hook.set(nil)
-	for _, s := range shares {
-		if err := errors.Join(s.Release(ctx), v.RemovePlan9(ctx, s)); err != nil {
-			t.Error(err)
-		}
-	}
-	if d := v.system().Devices(); len(d) != 0 {
-		t.Errorf("left: %v", d)
-	}
-	for _, s := range []*uvm.Plan9Share{nil, {}} {
-		if err := v.RemovePlan9(ctx, s); err != uvm.ErrNotAttached {
-			t.Error(err)
-		}
-	}
-
-	old := start(t, setup{
-		config: hcstest.Config{Host: hcs.HostInfo{Build: 17763}},
-		edit:   func(o *uvm.OptionsLCOW) { o.ID, o.KernelDirect = "old", false },
-	})
-	if _, err := old.AddPlan9(ctx, dir, "/mnt", true, true, []string{"a"}); !errors.Is(err, hcs.ErrNotSupported) {
-		t.Error(err)
-	}
-	if err := old.RemovePlan9(ctx, shares[0]); err != uvm.ErrNotAttached {
-		t.Error(err)
-	}
 }
 
 func TestAssignDevice(t *testing.T) {

@@ -35,6 +35,7 @@ type UtilityVM struct {
 
 	scsi       scsiBus
 	vpmem      vpmemBus
+	plan9      plan9Bus
 	claims     claims
 	pci        pciBus
 	pipes      refs[string, *attachment] // by path on the host
