@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/byrevm/byre/hcs"
 	"github.com/byrevm/byre/hcsschema"
@@ -117,6 +118,8 @@ func (m *mutantSystem) Close() error                                 { return m.
 // The suite notices defects, in the test that is about them.
 func TestMutants(t *testing.T) {
 	type request = hcsschema.ModifySettingRequest
+	defer func(d time.Duration) { residueLimit = d }(residueLimit)
+	residueLimit = 20 * time.Millisecond
 	forgive := func(err, what error) error {
 		if errors.Is(err, what) {
 			return nil

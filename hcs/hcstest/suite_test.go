@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -84,6 +85,6 @@ func fixture(e *Engine) Fixture {
 		Folder:  func(t T) string { return t.TempDir() },
 		Refused: map[string]string{"Toaster": `{"VirtualMachine":{"Devices":{"Toaster":{}}}}`},
 		Ends:    ends,
-		Residue: func(T) string { return fmt.Sprint(e.Systems(), " systems") },
+		Residue: func(T) []string { return slices.Repeat([]string{"a system"}, e.Systems()) },
 	}
 }

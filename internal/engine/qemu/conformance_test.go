@@ -75,24 +75,19 @@ func TestConformance(t *testing.T) {
 				}
 			}, Kind: hcs.ExitTerminated},
 		},
-		Residue: func(t hcstest.T) string { return residue(t, e.run.path) },
+		Residue: func(t hcstest.T) []string { return residue(t, e.run.path) },
 	})
 }
 
 // checkResidue fails a test that leaves something on the host.
 func checkResidue(t *testing.T, e *Engine) {
 	t.Helper()
-	before := residue(t, e.run.path)
-	t.Cleanup(func() {
-		if after := residue(t, e.run.path); after != before {
-			t.Errorf("left on the host:\n%s\nbefore:\n%s", after, before)
-		}
-	})
+	hcstest.CheckResidue(hcstest.Wrap(t), func(t hcstest.T) []string { return residue(t, e.run.path) })
 }
 
 // residue lists what systems of this process can leave: processes, open
 // files, claims and cgroups. It makes no mounts.
-func residue(t interface{ Fatalf(string, ...any) }, run string) string {
+func residue(t hcstest.T, run string) []string {
 	var out []string
 	for _, pid := range children(os.Getpid()) {
 		name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
@@ -130,8 +125,7 @@ func residue(t interface{ Fatalf(string, ...any) }, run string) string {
 			}
 		}
 	}
-	slices.Sort(out)
-	return strings.Join(out, "\n")
+	return out
 }
 
 func mapsValues(m map[string]string) func(func(string) bool) {
