@@ -10,10 +10,22 @@
 // every Network passes.
 //
 // On Linux the network is a folder of the user's run folder that processes
-// share. It has one kind of endpoint, "nat", which needs no root and no tap:
-// the guest's packets end in sockets of the process that has the NIC (package
-// internal/usernet says how, and what the guest can reach). What an endpoint
-// cannot have is refused by name, policies included.
+// share. What an endpoint cannot have is refused by name, policies included.
+// There are these kinds, of which the name is VirtualNetwork:
+//
+//	nat          needs no root and no tap: the guest's packets end in sockets of
+//	             the process that has the NIC (package internal/usernet says
+//	             how, and what the guest can reach)
+//	bridge       byre's own bridge, with a tap for each NIC. It is made for the
+//	             first endpoint and removed with the last; its guests reach each
+//	             other (not those with DisableICC) and, masqueraded, what this
+//	             host reaches, except link-local addresses. The host is made to
+//	             forward packets, which stays
+//	bridge:NAME  a bridge that somebody else has made and looks after
+//
+// A guest on a bridge sends with its own addresses only. A tap is persistent
+// for nobody: it is gone with its VM or the process that has the NIC, whichever
+// way these end. Ports are published by that process, on every kind.
 //
 // An endpoint lives by itself. It is in at most one namespace; that does not
 // decide how long it lives: removing the namespace leaves it, and removing it

@@ -3,6 +3,7 @@ package hns
 import (
 	"encoding/json"
 	"net"
+	"slices"
 )
 
 // HNSEndpoint is what a NIC is connected to, with the addresses that the
@@ -33,6 +34,25 @@ type HNSEndpoint struct {
 	Namespace *Namespace `json:",omitempty"`
 	// EncapOverhead is taken off the MTU of the NIC.
 	EncapOverhead uint16 `json:",omitempty"`
+
+	// IPConfigs are the addresses beside IPAddress, and Routes those beside
+	// the default route by GatewayAddress. The Windows service has neither.
+	IPConfigs []IPConfig `json:",omitempty"`
+	Routes    []Route    `json:",omitempty"`
+}
+
+// An IPConfig is an address of an endpoint, of either family.
+type IPConfig struct {
+	IPAddress    net.IP
+	PrefixLength uint8
+}
+
+// A Route is a route of an endpoint. DestinationPrefix is in CIDR form;
+// NextHop "" says that it is on the link.
+type Route struct {
+	NextHop           string `json:",omitempty"`
+	DestinationPrefix string
+	Metric            uint16 `json:",omitempty"`
 }
 
 // Clone returns a copy that shares nothing with e.
@@ -40,6 +60,11 @@ func (e *HNSEndpoint) Clone() *HNSEndpoint {
 	c := *e
 	c.Policies = cloneRaw(e.Policies)
 	c.IPAddress = append(net.IP(nil), e.IPAddress...)
+	c.IPConfigs = slices.Clone(e.IPConfigs)
+	for i := range c.IPConfigs {
+		c.IPConfigs[i].IPAddress = slices.Clone(c.IPConfigs[i].IPAddress)
+	}
+	c.Routes = slices.Clone(e.Routes)
 	if e.Namespace != nil {
 		ns := *e.Namespace
 		ns.ResourceList = cloneResources(e.Namespace.ResourceList)

@@ -6,3 +6,5 @@ func OpenDir(dir string) Network { return &local{dir: dir} }
 func OpenSessionDir(dir string) (Session, error) { return openSession(dir) }
 
 var StateDir = stateDir
+
+var TapName = tapName

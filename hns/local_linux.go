@@ -69,10 +69,18 @@ func (l *local) CreateEndpoint(ctx context.Context, e *HNSEndpoint) (made *HNSEn
 		if _, err := s.endpoint(made.Id); err == nil {
 			return fmt.Errorf("endpoint %s: %w", made.Id, ErrAlreadyExists)
 		}
-		if err := s.complete(made); err != nil {
+		if made.IsRemoteEndpoint {
+			return fmt.Errorf("member IsRemoteEndpoint: %w", ErrNotSupported)
+		}
+		k, err := kindOf(made)
+		if err != nil {
 			return err
 		}
-		s.Endpoints = append(s.Endpoints, &ownedEndpoint{l.session, made})
+		o := &ownedEndpoint{Session: l.session, Endpoint: made}
+		if err := k.complete(l, s, o); err != nil {
+			return err
+		}
+		s.Endpoints = append(s.Endpoints, o)
 		if e.Namespace == nil {
 			return nil
 		}

@@ -94,8 +94,8 @@ func TestEndpointRefused(t *testing.T) {
 		e    hns.HNSEndpoint
 		want error
 	}{
-		{"network", hns.HNSEndpoint{VirtualNetwork: "bridge"}, hns.ErrNotSupported},
-		{"network by name", hns.HNSEndpoint{VirtualNetworkName: "cni:x"}, hns.ErrNotSupported},
+		{"network", hns.HNSEndpoint{VirtualNetwork: "overlay"}, hns.ErrNotSupported},
+		{"network by name", hns.HNSEndpoint{VirtualNetworkName: "L2 bridge"}, hns.ErrNotSupported},
 		{"remote", hns.HNSEndpoint{IsRemoteEndpoint: true}, hns.ErrNotSupported},
 		{"policy", hns.HNSEndpoint{Policies: policy("ACL")}, hns.ErrNotSupported},
 		{"port in use", hns.HNSEndpoint{Policies: policy(hns.PortPolicy{Type: hns.PolicyNAT, Protocol: "TCP", InternalPort: 80, ExternalPort: used})}, syscall.EADDRINUSE},

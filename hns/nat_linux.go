@@ -1,16 +1,11 @@
 package hns
 
 import (
-	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
-	"strings"
-	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -24,30 +19,19 @@ var (
 	natBlock = 28
 )
 
-// complete fills in what the network decides, and refuses what it does not
-// have.
-func (s *state) complete(e *HNSEndpoint) error {
-	for _, name := range []string{e.VirtualNetwork, e.VirtualNetworkName} {
-		if name != "" && name != NAT {
-			return fmt.Errorf("network %q: %w (there is %q)", name, ErrNotSupported, NAT)
-		}
+// nat is a network in user space. It needs no root.
+type nat struct{}
+
+func (nat) complete(_ *local, s *state, o *ownedEndpoint) error {
+	e := o.Endpoint
+	if len(e.IPConfigs) > 0 || len(e.Routes) > 0 {
+		return fmt.Errorf("more addresses or routes in network %q: %w", NAT, ErrNotSupported)
 	}
-	e.VirtualNetwork, e.VirtualNetworkName = NAT, NAT
-	if e.IsRemoteEndpoint {
-		return fmt.Errorf("member IsRemoteEndpoint: %w", ErrNotSupported)
-	}
-	if e.MacAddress == "" {
-		var b [6]byte
-		if _, err := rand.Read(b[:]); err != nil {
-			return err
-		}
-		b[0] = b[0]&^1 | 2 // of one NIC, locally administered
-		e.MacAddress = strings.ToUpper(strings.ReplaceAll(net.HardwareAddr(b[:]).String(), ":", "-"))
-	} else if _, err := macAddress(e.MacAddress); err != nil {
+	if err := giveMAC(e); err != nil {
 		return err
 	}
 	if e.IPAddress == nil {
-		if err := s.giveAddress(e); err != nil {
+		if err := s.giveBlock(e); err != nil {
 			return err
 		}
 	}
@@ -59,16 +43,11 @@ func (s *state) complete(e *HNSEndpoint) error {
 	if e.DNSServerList == "" {
 		e.DNSServerList = e.GatewayAddress
 	}
-	for _, p := range cfg.Publish {
-		if err := p.Check(); err != nil {
-			return err
-		}
-	}
-	return nil
+	return checkPorts(cfg.Publish)
 }
 
-// giveAddress gives the first block that no endpoint has an address in.
-func (s *state) giveAddress(e *HNSEndpoint) error {
+// giveBlock gives an address in the first block that no endpoint has one in.
+func (s *state) giveBlock(e *HNSEndpoint) error {
 	used := make(map[netip.Prefix]bool)
 	for _, o := range s.Endpoints {
 		if a, ok := netip.AddrFromSlice(o.Endpoint.IPAddress); ok {
@@ -92,23 +71,14 @@ func (s *state) giveAddress(e *HNSEndpoint) error {
 	return errors.New("every address is in use")
 }
 
-// macAddress reads a MAC address, with dashes or colons, that a NIC can have.
-func macAddress(s string) (net.HardwareAddr, error) {
-	m, err := net.ParseMAC(s)
-	if err != nil || len(m) != 6 || m[0]&1 != 0 || string(m) == "\x00\x00\x00\x00\x00\x00" {
-		return nil, fmt.Errorf("MAC address %.40q is not that of a NIC", s)
-	}
-	return m, nil
-}
-
 // userNetwork returns what an endpoint asks of its network.
 func userNetwork(e *HNSEndpoint) (cfg usernet.Config, err error) {
-	guest, ok := netip.AddrFromSlice(e.IPAddress)
-	guest = guest.Unmap()
-	if !ok || int(e.PrefixLength) > guest.BitLen() || e.PrefixLength == 0 || !guest.IsGlobalUnicast() {
-		return cfg, fmt.Errorf("address %v/%d is not that of a NIC", e.IPAddress, e.PrefixLength)
+	all, err := addresses(e)
+	if err != nil {
+		return cfg, err
 	}
-	gateway := netip.PrefixFrom(guest, int(e.PrefixLength)).Masked().Addr().Next()
+	guest := all[0].Addr()
+	gateway := all[0].Masked().Addr().Next()
 	if e.GatewayAddress != "" {
 		if gateway, err = netip.ParseAddr(e.GatewayAddress); err != nil {
 			return cfg, fmt.Errorf("gateway: %w", err)
@@ -127,68 +97,24 @@ func userNetwork(e *HNSEndpoint) (cfg usernet.Config, err error) {
 	if p.hostLoopback {
 		cfg.Names["host.byre.internal"] = gateway
 	}
-	for _, port := range p.ports {
-		a, err := netip.ParseAddr(port.ExternalIP)
-		if err != nil {
-			return cfg, err
-		}
-		cfg.Publish = append(cfg.Publish, usernet.Port{
-			Protocol: strings.ToLower(port.Protocol), Host: netip.AddrPortFrom(a, port.ExternalPort), Guest: port.InternalPort,
-		})
-	}
-	return cfg, nil
+	cfg.Publish, err = published(p)
+	return cfg, err
 }
 
-// OpenNIC implements [Opener].
-func (l *local) OpenNIC(ctx context.Context, id string) (nic *NIC, err error) {
-	err = l.changed(ctx, "connecting a NIC", func(s *state) error {
-		e, err := s.endpoint(id)
-		if err == nil {
-			nic, err = l.openNIC(e.Endpoint)
-		}
-		return err
-	})
-	if err != nil {
-		if nic != nil {
-			err = errors.Join(err, nic.Close())
-		}
-		return nil, err
-	}
-	return nic, nil
-}
-
-func (l *local) openNIC(e *HNSEndpoint) (_ *NIC, err error) {
-	cfg, err := userNetwork(e)
+func (nat) open(_ *local, o *ownedEndpoint) (*NIC, error) {
+	cfg, err := userNetwork(o.Endpoint)
 	if err != nil {
 		return nil, err
 	}
-	mac, err := macAddress(e.MacAddress)
-	if err != nil {
-		return nil, err
-	}
-	used, err := tryLock(filepath.Join(l.dir, nicsDir, CanonicalID(e.Id)))
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		return nil, fmt.Errorf("endpoint %s has a NIC: %w", e.Id, ErrAlreadyExists)
-	}
-	if err != nil {
-		return nil, err
-	}
-	free := func() error { return errors.Join(os.Remove(used.Name()), used.Close()) }
 	ours, theirs, err := socketPair()
 	if err != nil {
-		return nil, errors.Join(err, free())
+		return nil, err
 	}
 	n, err := usernet.New(ours, cfg)
 	if err != nil {
-		return nil, errors.Join(err, theirs.Close(), free())
+		return nil, errors.Join(err, theirs.Close())
 	}
-	end := sync.OnceValue(func() error {
-		theirs.Close() // may have been closed before
-		// Under the lock of the state, so that nobody who has just opened the
-		// file takes the lock of one that is not there any more.
-		return errors.Join(n.Close(), l.change(context.Background(), func(*state) error { return free() }))
-	})
-	return &NIC{Link: theirs, MTU: usernet.MTU, MAC: mac.String(), close: end}, nil
+	return &NIC{Link: theirs, MTU: usernet.MTU, close: n.Close}, nil
 }
 
 func socketPair() (net.Conn, *os.File, error) {

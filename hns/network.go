@@ -87,6 +87,15 @@ func CanonicalID(id string) string {
 	return strings.ToLower(id)
 }
 
-// NAT is the name of the network that is there without set-up: in user space,
-// for each endpoint one of its own. The guest reaches what this host reaches.
-const NAT = "nat"
+// Names of networks, for [HNSEndpoint] VirtualNetwork, on Linux.
+const (
+	// NAT is there without set-up: in user space, for each endpoint one of its
+	// own. The guest reaches what this host reaches.
+	NAT = "nat"
+	// Bridge is a bridge of byre's own, which is there as long as it has
+	// endpoints; "bridge:NAME" is one that is there. It needs root.
+	Bridge = "bridge"
+	// CNI and a name, "cni:NAME", is what the plugins of the CNI
+	// configuration with that name make. It needs root.
+	CNI = "cni"
+)

@@ -18,10 +18,12 @@ type Opener interface {
 // published ports for example, lasts until Close, also after the endpoint has
 // been removed.
 type NIC struct {
-	// Link is a stream socket. It carries frames, each after its length in
-	// four bytes, big-endian, as network back-ends of QEMU do. Who has given it
-	// to QEMU may close it.
+	// Link is a tap with headers of virtio-net if Tap is set. Else it is a
+	// stream socket, which carries frames, each after its length in four
+	// bytes, big-endian, as network back-ends of QEMU do. Who has given it to
+	// QEMU may close it.
 	Link *os.File
+	Tap  bool
 	// MTU is the largest packet that the network carries.
 	MTU int
 	// MAC is the endpoint's, with colons.

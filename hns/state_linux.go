@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -30,6 +31,7 @@ const (
 type state struct {
 	Endpoints  []*ownedEndpoint
 	Namespaces []*ownedNamespace
+	Bridges    []*ownBridge `json:",omitempty"`
 }
 
 // Session is the session that something belongs to, or "".
@@ -37,6 +39,9 @@ type (
 	ownedEndpoint struct {
 		Session  string `json:",omitempty"`
 		Endpoint *HNSEndpoint
+		// NetNS is the kernel's network namespace that the endpoint's network
+		// is in, if that matters.
+		NetNS string `json:",omitempty"`
 	}
 	ownedNamespace struct {
 		Session   string `json:",omitempty"`
@@ -65,8 +70,9 @@ func (l *local) change(ctx context.Context, do func(*state) error) error {
 		return err
 	}
 	if err := do(s); err != nil {
-		return err
+		return errors.Join(err, l.settleAgain())
 	}
+	s.settle()
 	if err := l.write(s, before); err != nil {
 		return err
 	}
@@ -75,6 +81,16 @@ func (l *local) change(ctx context.Context, do func(*state) error) error {
 		err = errors.Join(err, os.Remove(f.Name()), f.Close())
 	}
 	return err
+}
+
+// settleAgain settles what a change that failed has left.
+func (l *local) settleAgain() error {
+	s, before, err := l.read()
+	if err != nil {
+		return err
+	}
+	s.settle()
+	return l.write(s, before)
 }
 
 // lock makes the folder if it must and takes its lock.
@@ -161,9 +177,15 @@ func (l *local) cleanNICs() error {
 	dir := filepath.Join(l.dir, nicsDir)
 	all, err := os.ReadDir(dir)
 	for _, e := range all {
-		if f, lerr := tryLock(filepath.Join(dir, e.Name())); lerr == nil {
-			err = errors.Join(err, os.Remove(f.Name()), f.Close())
+		f, lerr := tryLock(filepath.Join(dir, e.Name()))
+		if lerr != nil { // it is open
+			continue
 		}
+		// The tap went with its process, what filtered it need not have.
+		if derr := dropChain(tapName(e.Name())); derr != nil && os.Geteuid() == 0 {
+			slog.Warn("rules of a NIC that has gone were not removed", "endpoint", e.Name(), "err", derr)
+		}
+		err = errors.Join(err, os.Remove(f.Name()), f.Close())
 	}
 	return err
 }

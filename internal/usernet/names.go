@@ -193,21 +193,48 @@ func ask(ctx context.Context, network string, server netip.AddrPort, id uint16, 
 	}
 }
 
+// hostFiles say which servers this host asks. The second is the list that a
+// server of the host's own, on its loopback, asks.
+var hostFiles = []string{"/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"}
+
+// HostServers returns the addresses of the host's servers of names that others
+// can reach, too: those that are not on its loopback.
+func HostServers() []string {
+	for _, file := range hostFiles {
+		var found []string
+		for _, a := range nameServers(file) {
+			if reachable(a) {
+				found = append(found, a.String())
+			}
+		}
+		if len(found) > 0 {
+			return found
+		}
+	}
+	return nil
+}
+
 // hostResolvers reads the servers of the host.
-func hostResolvers() []netip.AddrPort {
-	f, err := os.Open("/etc/resolv.conf")
+func hostResolvers() (servers []netip.AddrPort) {
+	for _, a := range nameServers(hostFiles[0]) {
+		servers = append(servers, netip.AddrPortFrom(a, namePort))
+	}
+	return servers
+}
+
+func nameServers(file string) (servers []netip.Addr) {
+	f, err := os.Open(file)
 	if err != nil {
 		return nil
 	}
 	defer f.Close()
-	var servers []netip.AddrPort
 	for s := bufio.NewScanner(f); s.Scan(); {
 		fields := strings.Fields(s.Text())
 		if len(fields) < 2 || fields[0] != "nameserver" {
 			continue
 		}
 		if a, err := netip.ParseAddr(fields[1]); err == nil {
-			servers = append(servers, netip.AddrPortFrom(a, namePort))
+			servers = append(servers, a.Unmap())
 		}
 	}
 	return servers

@@ -1,13 +1,11 @@
 package usernet
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
-	"sync"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -71,18 +69,11 @@ type Net struct {
 	stack   *stack.Stack
 	gateway tcpip.Address
 	done    chan struct{} // closed once the guest's side has ended
-	ctx     context.Context
-	cancel  context.CancelFunc
-	wg      sync.WaitGroup
 
-	conns, sessions, questions chan struct{} // one element for each that there is
-
-	mu     sync.Mutex
-	closed bool
-	open   map[closer]struct{} // what Close closes
+	*life
+	ports     ports
+	questions chan struct{} // one element for each that there is
 }
-
-type closer interface{ Close() error }
 
 // New starts a network. Frames of the guest come and go on conn, each after
 // its length in four bytes, big-endian. The network owns conn, also if New
@@ -94,16 +85,15 @@ func New(conn net.Conn, cfg Config) (_ *Net, err error) {
 	}
 	n := &Net{
 		cfg: cfg, log: cfg.Logger, conn: conn, done: make(chan struct{}),
-		gateway: address(cfg.Gateway), open: make(map[closer]struct{}),
-		conns: make(chan struct{}, maxConns), sessions: make(chan struct{}, maxSessions), questions: make(chan struct{}, maxQuestions),
+		gateway: address(cfg.Gateway), life: newLife(), questions: make(chan struct{}, maxQuestions),
 	}
 	if n.log == nil {
 		n.log = slog.Default()
 	}
+	n.ports = newPorts(n.life, n.log, n.dial)
 	if n.cfg.Resolvers == nil {
 		n.cfg.Resolvers = hostResolvers
 	}
-	n.ctx, n.cancel = context.WithCancel(context.Background())
 	if err := n.makeStack(); err != nil {
 		n.cancel()
 		conn.Close()
@@ -112,7 +102,7 @@ func New(conn net.Conn, cfg Config) (_ *Net, err error) {
 	n.goes(n.send)
 	n.goes(n.receive)
 	for _, p := range cfg.Publish {
-		if err := n.publish(p); err != nil {
+		if err := n.ports.publish(p); err != nil {
 			return nil, errors.Join(err, n.Close())
 		}
 	}
@@ -175,58 +165,15 @@ func (n *Net) Done() <-chan struct{} { return n.done }
 // Close ends the network, its connections and its published ports, and
 // returns when nothing of it runs. A second call does nothing.
 func (n *Net) Close() error {
-	n.mu.Lock()
-	again := n.closed
-	n.closed = true
-	open := n.open
-	n.open = nil
-	n.mu.Unlock()
-	if !again {
-		n.cancel()
+	first := n.end(func() {
 		n.conn.Close()
-		for c := range open {
-			c.Close()
-		}
 		n.stack.Close()
-	}
-	n.wg.Wait()
-	if !again {
+	})
+	if first {
 		n.stack.Destroy()
 		n.link.Close()
 	}
 	return nil
-}
-
-// goes runs do in a goroutine that Close waits for. It reports false, and
-// does nothing, after Close.
-func (n *Net) goes(do func()) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.closed {
-		return false
-	}
-	n.wg.Go(do)
-	return true
-}
-
-// keep lets Close close c. It reports false after Close; then c is closed.
-func (n *Net) keep(c closer) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.closed {
-		c.Close()
-		return false
-	}
-	n.open[c] = struct{}{}
-	return true
-}
-
-// drop closes c.
-func (n *Net) drop(c closer) {
-	n.mu.Lock()
-	delete(n.open, c)
-	n.mu.Unlock()
-	c.Close()
 }
 
 // take takes one of a bounded number, without waiting.

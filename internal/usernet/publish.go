@@ -3,14 +3,10 @@ package usernet
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"time"
-
-	"gvisor.dev/gvisor/pkg/tcpip"
-	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
-	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
-	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 )
 
 // Protocols of a [Port].
@@ -64,8 +60,21 @@ func (p Port) listenUDP() (*net.UDPConn, error) {
 	return c, nil
 }
 
+// ports publishes ports of a guest.
+type ports struct {
+	*life
+	log *slog.Logger
+	// dial connects to the guest; for TCP it returns a halfCloser.
+	dial            func(ctx context.Context, protocol string, port uint16) (net.Conn, error)
+	conns, sessions chan struct{} // one element for each that there is
+}
+
+func newPorts(l *life, log *slog.Logger, dial func(context.Context, string, uint16) (net.Conn, error)) ports {
+	return ports{l, log, dial, make(chan struct{}, maxConns), make(chan struct{}, maxSessions)}
+}
+
 // publish opens a port of the host.
-func (n *Net) publish(p Port) error {
+func (n ports) publish(p Port) error {
 	switch p.Protocol {
 	case TCP:
 		l, err := p.listenTCP()
@@ -89,20 +98,7 @@ func (n *Net) publish(p Port) error {
 	return nil
 }
 
-func (n *Net) guestAddress(port uint16) (tcpip.FullAddress, tcpip.NetworkProtocolNumber) {
-	proto := ipv4.ProtocolNumber
-	if n.cfg.Guest.Is6() {
-		proto = ipv6.ProtocolNumber
-	}
-	return tcpip.FullAddress{NIC: nicID, Addr: address(n.cfg.Guest), Port: port}, proto
-}
-
-// gatewayAddress makes what comes from the host come from the gateway.
-func (n *Net) gatewayAddress() tcpip.FullAddress {
-	return tcpip.FullAddress{NIC: nicID, Addr: n.gateway}
-}
-
-func (n *Net) acceptPublished(l net.Listener, p Port) {
+func (n ports) acceptPublished(l net.Listener, p Port) {
 	defer n.drop(l)
 	for {
 		c, err := l.Accept()
@@ -131,19 +127,19 @@ func (n *Net) acceptPublished(l net.Listener, p Port) {
 
 // connectPublished connects a connection of the host to the guest. One that
 // the guest refuses is reset.
-func (n *Net) connectPublished(host *net.TCPConn, p Port) {
+func (n ports) connectPublished(host *net.TCPConn, p Port) {
 	if !n.keep(host) {
 		return
 	}
 	defer n.drop(host)
 	ctx, cancel := context.WithTimeout(n.ctx, dialTime)
-	to, proto := n.guestAddress(p.Guest)
-	guest, err := gonet.DialTCPWithBind(ctx, n.stack, n.gatewayAddress(), to, proto)
+	c, err := n.dial(ctx, TCP, p.Guest)
 	cancel()
 	if err != nil {
 		reset(host)
 		return
 	}
+	guest := c.(halfCloser)
 	if !n.keep(guest) {
 		return
 	}
@@ -158,7 +154,7 @@ func reset(c *net.TCPConn) {
 
 // receivePublished gives each sender of datagrams to a port of the host a
 // session of its own with the guest.
-func (n *Net) receivePublished(c *net.UDPConn, p Port) {
+func (n ports) receivePublished(c *net.UDPConn, p Port) {
 	defer n.drop(c)
 	senders := newSenders()
 	buf := make([]byte, maxDatagram)
@@ -181,13 +177,11 @@ func (n *Net) receivePublished(c *net.UDPConn, p Port) {
 	}
 }
 
-func (n *Net) newSender(c *net.UDPConn, from netip.AddrPort, p Port, senders *senders) net.Conn {
+func (n ports) newSender(c *net.UDPConn, from netip.AddrPort, p Port, senders *senders) net.Conn {
 	if !take(n.sessions) {
 		return nil
 	}
-	to, proto := n.guestAddress(p.Guest)
-	local := n.gatewayAddress()
-	guest, err := gonet.DialUDP(n.stack, &local, &to, proto)
+	guest, err := n.dial(n.ctx, UDP, p.Guest)
 	if err != nil || !n.keep(guest) {
 		give(n.sessions)
 		return nil

@@ -20,12 +20,12 @@ func (n *Net) forwardTCP(r *tcp.ForwarderRequest) {
 
 func (n *Net) connectTCP(r *tcp.ForwarderRequest) {
 	to := addrPort(r.ID().LocalAddress, r.ID().LocalPort)
-	if !take(n.conns) {
+	if !take(n.ports.conns) {
 		n.log.Debug("connection refused, the guest has too many", "to", to)
 		r.Complete(true)
 		return
 	}
-	defer give(n.conns)
+	defer give(n.ports.conns)
 	if to.Addr() == n.cfg.Gateway && to.Port() == namePort {
 		if guest := n.acceptTCP(r); guest != nil {
 			defer n.drop(guest)
@@ -85,9 +85,9 @@ type halfCloser interface {
 
 // relay copies both ways until both have ended. The end of one direction is
 // passed on; the other stays.
-func (n *Net) relay(a, b halfCloser) {
+func (l *life) relay(a, b halfCloser) {
 	there := make(chan struct{})
-	if !n.goes(func() { defer close(there); pipe(a, b) }) {
+	if !l.goes(func() { defer close(there); pipe(a, b) }) {
 		return
 	}
 	pipe(b, a)

@@ -25,14 +25,14 @@ func (n *Net) handleUDP(id stack.TransportEndpointID, pkt *stack.PacketBuffer) b
 			return false
 		}
 	}
-	if !take(n.sessions) {
+	if !take(n.ports.sessions) {
 		return true // dropped, as networks do
 	}
 	var host *net.UDPConn
 	if !names {
 		var err error
 		if host, err = net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(to)); err != nil {
-			give(n.sessions)
+			give(n.ports.sessions)
 			return false
 		}
 	}
@@ -45,7 +45,7 @@ func (n *Net) handleUDP(id stack.TransportEndpointID, pkt *stack.PacketBuffer) b
 		}
 		guest := gonet.NewUDPConn(&wq, ep)
 		started = n.goes(func() {
-			defer give(n.sessions)
+			defer give(n.ports.sessions)
 			if names {
 				n.answerUDP(guest)
 			} else {
@@ -57,7 +57,7 @@ func (n *Net) handleUDP(id stack.TransportEndpointID, pkt *stack.PacketBuffer) b
 		}
 	}).HandlePacket(id, pkt)
 	if !started {
-		give(n.sessions)
+		give(n.ports.sessions)
 		if host != nil {
 			host.Close()
 		}

@@ -113,7 +113,13 @@ func (n *nic) add(ctx context.Context, s *system) (err error) {
 	}
 	// Not of type "stream": that connects later, in a thread that knows no
 	// names of descriptors, and then drops what the guest sends.
-	err = s.qmp.Execute(ctx, "netdev_add", map[string]any{"type": "socket", "id": n.backEnd(), "fd": n.backEnd()}, nil)
+	link := map[string]any{"type": "socket", "id": n.backEnd(), "fd": n.backEnd()}
+	if n.end.Tap {
+		// Without vhost: what the kernel would do then goes by a path that
+		// QEMU's sandbox does not see.
+		link["type"], link["vhost"] = "tap", false
+	}
+	err = s.qmp.Execute(ctx, "netdev_add", link, nil)
 	if err != nil {
 		// Whether it still has the descriptor depends on where it failed.
 		_ = s.qmp.Execute(ctx, "closefd", fd, nil)
