@@ -22,10 +22,20 @@
 //	             host reaches, except link-local addresses. The host is made to
 //	             forward packets, which stays
 //	bridge:NAME  a bridge that somebody else has made and looks after
+//	cni:NAME     the chain of CNI plugins of that name, from the folder
+//	             $NETCONFPATH (/etc/cni/net.d), of plugins in $CNI_PATH
+//	             (/opt/cni/bin:/usr/lib/cni). They make an interface in a network
+//	             namespace of the kernel that byre keeps for them; a NIC takes it
+//	             over, with its MAC address, MTU, addresses and routes, as the
+//	             kernel has them. Ports are published by the chain, if it can
 //
 // A guest on a bridge sends with its own addresses only. A tap is persistent
 // for nobody: it is gone with its VM or the process that has the NIC, whichever
-// way these end. Ports are published by that process, on every kind.
+// way these end. But for CNI, that process also publishes the ports.
+//
+// Making and removing an endpoint of CNI takes as long as its plugins do;
+// nobody else waits for that. What a killed process left, made or half made, the
+// plugins remove when the next session begins.
 //
 // An endpoint lives by itself. It is in at most one namespace; that does not
 // decide how long it lives: removing the namespace leaves it, and removing it

@@ -68,6 +68,7 @@ func openSession(dir string) (*local, error) {
 		}
 		return nil, err
 	}
+	l.sweepOthers()
 	return l, nil
 }
 
@@ -78,6 +79,15 @@ func (l *local) Close() error {
 	}
 	err := l.change(context.Background(), func(s *state) error {
 		s.removeSession(l.session)
+		return nil
+	})
+	if err == nil {
+		err = l.sweep(context.Background(), true)
+	}
+	if err != nil { // it can be tried again
+		return fmt.Errorf("hns: ending a session: %w", err)
+	}
+	err = l.change(context.Background(), func(*state) error {
 		return os.Remove(filepath.Join(l.dir, sessionsDir, l.session))
 	})
 	if err != nil {

@@ -42,8 +42,10 @@ func kindOf(e *HNSEndpoint) (kind, error) {
 		return nat{}, nil
 	case word == Bridge && named == (of != ""):
 		return bridge{of}, needsRoot(name)
+	case word == CNI && of != "":
+		return cni{of}, needsRoot(name)
 	}
-	return nil, fmt.Errorf("network %.80q: %w (there are nat, bridge and bridge:NAME)", name, ErrNotSupported)
+	return nil, fmt.Errorf("network %.80q: %w (there are nat, bridge, bridge:NAME and cni:NAME)", name, ErrNotSupported)
 }
 
 func needsRoot(network string) error {

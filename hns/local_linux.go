@@ -2,7 +2,10 @@ package hns
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
+	"slices"
 
 	"github.com/Microsoft/go-winio/pkg/guid"
 )
@@ -52,48 +55,70 @@ func (l *local) RemoveNamespace(ctx context.Context, id string) error {
 	})
 }
 
-func (l *local) CreateEndpoint(ctx context.Context, e *HNSEndpoint) (made *HNSEndpoint, err error) {
-	err = l.changed(ctx, "creating an endpoint", func(s *state) error {
-		made = e.Clone()
-		made.Namespace = nil
-		if made.Id == "" {
-			id, err := guid.NewV4()
-			if err != nil {
+func (l *local) CreateEndpoint(ctx context.Context, e *HNSEndpoint) (*HNSEndpoint, error) {
+	o := &ownedEndpoint{Session: l.session, Endpoint: e.Clone()}
+	var k kind
+	var busy *os.File
+	err := l.changed(ctx, "creating an endpoint", func(s *state) (err error) {
+		if k, err = s.begin(l, o); err != nil {
+			return err
+		}
+		var n *ownedNamespace
+		if e.Namespace != nil {
+			if n, err = s.namespace(e.Namespace.ID); err != nil {
 				return err
 			}
-			made.Id = id.String()
-		}
-		if _, err := guid.FromString(CanonicalID(made.Id)); err != nil {
-			return fmt.Errorf("endpoint %.80q: %w", made.Id, err)
-		}
-		if _, err := s.endpoint(made.Id); err == nil {
-			return fmt.Errorf("endpoint %s: %w", made.Id, ErrAlreadyExists)
-		}
-		if made.IsRemoteEndpoint {
-			return fmt.Errorf("member IsRemoteEndpoint: %w", ErrNotSupported)
-		}
-		k, err := kindOf(made)
-		if err != nil {
-			return err
-		}
-		o := &ownedEndpoint{Session: l.session, Endpoint: made}
-		if err := k.complete(l, s, o); err != nil {
-			return err
 		}
 		s.Endpoints = append(s.Endpoints, o)
-		if e.Namespace == nil {
-			return nil
-		}
-		n, err := s.namespace(e.Namespace.ID)
-		if err != nil {
+		if _, ok := k.(builder); ok {
+			o.Unfinished = true
+			busy, err = l.busy(o.Endpoint.Id) // the last that can fail
 			return err
 		}
-		return s.put(n.Namespace, made)
+		if n == nil {
+			return nil
+		}
+		return s.put(n.Namespace, o.Endpoint)
 	})
+	if err != nil && busy != nil { // the state could not be written
+		return nil, errors.Join(err, idle(busy))
+	}
+	if busy != nil {
+		if err = l.raise(ctx, k.(builder), o, e.Namespace, busy); err != nil {
+			err = fmt.Errorf("hns: creating an endpoint: %w", err)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
-	return made, nil
+	return o.Endpoint, nil
+}
+
+// begin begins an endpoint that has nothing but what it was asked to have.
+func (s *state) begin(l *local, o *ownedEndpoint) (kind, error) {
+	e := o.Endpoint
+	e.Namespace = nil
+	if e.Id == "" {
+		id, err := guid.NewV4()
+		if err != nil {
+			return nil, err
+		}
+		e.Id = id.String()
+	}
+	if _, err := guid.FromString(CanonicalID(e.Id)); err != nil {
+		return nil, fmt.Errorf("endpoint %.80q: %w", e.Id, err)
+	}
+	if slices.ContainsFunc(s.Endpoints, func(other *ownedEndpoint) bool { return SameID(other.Endpoint.Id, e.Id) }) {
+		return nil, fmt.Errorf("endpoint %s: %w", e.Id, ErrAlreadyExists)
+	}
+	if e.IsRemoteEndpoint {
+		return nil, fmt.Errorf("member IsRemoteEndpoint: %w", ErrNotSupported)
+	}
+	k, err := kindOf(e)
+	if err != nil {
+		return nil, err
+	}
+	return k, k.complete(l, s, o)
 }
 
 func (l *local) Endpoint(ctx context.Context, idOrName string) (found *HNSEndpoint, err error) {
@@ -110,7 +135,9 @@ func (l *local) Endpoint(ctx context.Context, idOrName string) (found *HNSEndpoi
 func (l *local) Endpoints(ctx context.Context) (all []*HNSEndpoint, err error) {
 	err = l.changed(ctx, "listing endpoints", func(s *state) error {
 		for _, e := range s.Endpoints {
-			all = append(all, e.Endpoint)
+			if !e.Unfinished {
+				all = append(all, e.Endpoint)
+			}
 		}
 		return nil
 	})
@@ -118,13 +145,34 @@ func (l *local) Endpoints(ctx context.Context) (all []*HNSEndpoint, err error) {
 }
 
 func (l *local) RemoveEndpoint(ctx context.Context, id string) error {
-	return l.changed(ctx, "removing an endpoint", func(s *state) error {
-		e, err := s.endpoint(id)
-		if err == nil {
-			s.removeEndpoint(e)
+	var o *ownedEndpoint
+	var b builder
+	var busy *os.File
+	err := l.changed(ctx, "removing an endpoint", func(s *state) (err error) {
+		if o, err = s.endpoint(id); err != nil {
+			return err
 		}
-		return err
+		k, err := kindOf(o.Endpoint)
+		if err != nil {
+			return err
+		}
+		var ok bool
+		if b, ok = k.(builder); ok {
+			busy, err = l.busy(id)
+			return err
+		}
+		s.removeEndpoint(o)
+		return nil
 	})
+	if err != nil && busy != nil { // the state could not be written
+		return errors.Join(err, idle(busy))
+	}
+	if busy != nil {
+		if err = l.raze(ctx, b, o, busy); err != nil {
+			err = fmt.Errorf("hns: removing an endpoint: %w", err)
+		}
+	}
+	return err
 }
 
 func (l *local) AddToNamespace(ctx context.Context, namespaceID, endpointID string) error {

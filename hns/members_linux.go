@@ -16,7 +16,7 @@ func (s *state) namespace(id string) (*ownedNamespace, error) {
 
 func (s *state) endpoint(id string) (*ownedEndpoint, error) {
 	for _, e := range s.Endpoints {
-		if SameID(e.Endpoint.Id, id) {
+		if SameID(e.Endpoint.Id, id) && !e.Unfinished {
 			return e, nil
 		}
 	}
@@ -31,7 +31,7 @@ func (s *state) named(idOrName string) (*ownedEndpoint, error) {
 	}
 	var found *ownedEndpoint
 	for _, e := range s.Endpoints {
-		if e.Endpoint.Name != idOrName {
+		if e.Endpoint.Name != idOrName || e.Unfinished {
 			continue
 		}
 		if found != nil {
@@ -80,10 +80,15 @@ func (s *state) removeNamespace(n *ownedNamespace) {
 }
 
 func (s *state) removeEndpoint(e *ownedEndpoint) {
+	s.leave(e)
+	s.Endpoints = slices.DeleteFunc(s.Endpoints, func(o *ownedEndpoint) bool { return o == e })
+}
+
+// leave takes an endpoint out of its namespace.
+func (s *state) leave(e *ownedEndpoint) {
 	if ns := e.Endpoint.Namespace; ns != nil {
 		if n, err := s.namespace(ns.ID); err == nil {
 			_ = s.take(n.Namespace, e.Endpoint) // it is in it
 		}
 	}
-	s.Endpoints = slices.DeleteFunc(s.Endpoints, func(o *ownedEndpoint) bool { return o == e })
 }

@@ -20,11 +20,16 @@ import (
 //	state      the endpoints and namespaces, replaced as a whole
 //	sessions/  a file for each session, locked as long as that lives
 //	nics/      a file for each endpoint with a NIC, locked as long as that is open
+//	busy/      a file for each endpoint that is being made or removed, locked
+//	spaces/    network namespaces of the kernel, of the endpoints that need one
+//	cni/       what plugins have made
 const (
 	lockFile    = "lock"
 	stateFile   = "state"
 	sessionsDir = "sessions"
 	nicsDir     = "nics"
+	busyDir     = "busy"
+	spacesDir   = "spaces"
 )
 
 // A state is all that a network has, the oldest first.
@@ -42,6 +47,10 @@ type (
 		// NetNS is the kernel's network namespace that the endpoint's network
 		// is in, if that matters.
 		NetNS string `json:",omitempty"`
+		// Unfinished is one that nobody sees: it is being made, or was not
+		// finished, or has lost its owner.
+		Unfinished bool        `json:",omitempty"`
+		CNI        *cniNetwork `json:",omitempty"`
 	}
 	ownedNamespace struct {
 		Session   string `json:",omitempty"`
@@ -95,8 +104,8 @@ func (l *local) settleAgain() error {
 
 // lock makes the folder if it must and takes its lock.
 func (l *local) lock() (unlock func(), err error) {
-	for _, d := range []string{l.dir, filepath.Join(l.dir, sessionsDir), filepath.Join(l.dir, nicsDir)} {
-		if err := os.MkdirAll(d, 0o700); err != nil {
+	for _, d := range []string{"", sessionsDir, nicsDir, busyDir, spacesDir} {
+		if err := os.MkdirAll(filepath.Join(l.dir, d), 0o700); err != nil {
 			return nil, fmt.Errorf("making the folder of networks: %w", err)
 		}
 	}
@@ -169,22 +178,25 @@ func (l *local) clean(s *state) (stale []*os.File, err error) {
 		s.removeSession(e.Name())
 		stale = append(stale, f)
 	}
-	return stale, l.cleanNICs()
+	err = l.deadLocks(busyDir, func(string) {})
+	return stale, errors.Join(err, l.deadLocks(nicsDir, func(id string) {
+		// The tap went with its process, what filtered it need not have.
+		if err := dropChain(tapName(id)); err != nil && os.Geteuid() == 0 {
+			slog.Warn("rules of a NIC that has gone were not removed", "endpoint", id, "err", err)
+		}
+	}))
 }
 
-// cleanNICs removes the files of NICs whose process is dead.
-func (l *local) cleanNICs() error {
-	dir := filepath.Join(l.dir, nicsDir)
+// deadLocks removes the files in a folder whose process is dead.
+func (l *local) deadLocks(folder string, gone func(id string)) error {
+	dir := filepath.Join(l.dir, folder)
 	all, err := os.ReadDir(dir)
 	for _, e := range all {
 		f, lerr := tryLock(filepath.Join(dir, e.Name()))
-		if lerr != nil { // it is open
+		if lerr != nil { // it lives
 			continue
 		}
-		// The tap went with its process, what filtered it need not have.
-		if derr := dropChain(tapName(e.Name())); derr != nil && os.Geteuid() == 0 {
-			slog.Warn("rules of a NIC that has gone were not removed", "endpoint", e.Name(), "err", derr)
-		}
+		gone(e.Name())
 		err = errors.Join(err, os.Remove(f.Name()), f.Close())
 	}
 	return err
@@ -197,7 +209,12 @@ func (s *state) removeSession(id string) {
 		}
 	}
 	for _, e := range slices.Clone(s.Endpoints) {
-		if e.Session == id {
+		switch {
+		case e.Session != id:
+		case e.CNI != nil: // that takes longer: see sweep
+			s.leave(e)
+			e.Unfinished = true
+		default:
 			s.removeEndpoint(e)
 		}
 	}
