@@ -76,27 +76,33 @@ func stdout(ctx context.Context, s setup) (r result, err error) {
 	return r, nil
 }
 
-// stream runs cmd and returns how fast it wrote, in MB/s, and the sum of what
-// it wrote.
+// stream runs cmd and returns how fast it wrote, in MB/s from its first bytes
+// to its last, and the sum of what it wrote.
 func stream(ctx context.Context, cmd *cow.Cmd) (float64, []byte, error) {
 	w := &counter{sum: crc32.NewIEEE()}
 	cmd.Stdout = w
-	began := time.Now()
 	if err := cmd.Run(ctx); err != nil {
 		return 0, nil, err
 	}
 	if w.n != streamSize {
 		return 0, nil, fmt.Errorf("%d bytes arrived of %d", w.n, streamSize)
 	}
-	return float64(w.n) / 1e6 / time.Since(began).Seconds(), w.sum.Sum(nil), nil
+	return float64(w.n-w.first) / 1e6 / w.last.Sub(w.began).Seconds(), w.sum.Sum(nil), nil
 }
 
+// A counter counts and sums what is written, and notes when: what it takes to
+// start a process is not part of what its output moves.
 type counter struct {
-	n   int64
-	sum hash.Hash
+	n, first    int64 // bytes, in all and in the first write
+	began, last time.Time
+	sum         hash.Hash
 }
 
 func (c *counter) Write(b []byte) (int, error) {
+	c.last = time.Now()
+	if c.n == 0 {
+		c.began, c.first = c.last, int64(len(b))
+	}
 	c.n += int64(len(b))
 	return c.sum.Write(b)
 }
