@@ -35,6 +35,10 @@ type HostInfo struct {
 	// use of it and keeps its slot for the same file.
 	PMemRemovable bool
 
+	// InternalConnection says that the engine itself can have the connection
+	// to the guest: its systems are [Processes] and [Hosted] then.
+	InternalConnection bool
+
 	// DefaultMemoryMB is the memory, in MiB, of a system whose document gives
 	// no size.
 	DefaultMemoryMB int

@@ -65,7 +65,7 @@ func (vm *UtilityVM) close() error {
 		client.Close() // why the bridge broke was told to those who used it
 	}
 	vm.drain()
-	err = errors.Join(err, vm.sys.Close())
+	err = errors.Join(err, vm.sys.Close(), vm.memory.close())
 	vm.wg.Wait()
 	return err
 }

@@ -49,9 +49,13 @@ func NewDefaultOptionsLCOW(id, owner string) *OptionsLCOW {
 
 // NewDefaultOptionsWCOW returns options for a Windows guest. The caller must
 // set LayerFolders. An empty id is replaced by a GUID when the VM is created;
-// an empty owner is the name of this program.
+// an empty owner is the name of this program. ExternalGuestConnection is set
+// only where the host's engine cannot have the connection itself.
 func NewDefaultOptionsWCOW(id, owner string) *OptionsWCOW {
-	return &OptionsWCOW{Options: defaultOptions(engine.Host().Host(), id, owner)}
+	host := engine.Host().Host()
+	o := &OptionsWCOW{Options: defaultOptions(host, id, owner)}
+	o.ExternalGuestConnection = !host.InternalConnection
+	return o
 }
 
 func defaultOptions(host hcs.HostInfo, id, owner string) *Options {

@@ -53,11 +53,6 @@ func (s *sentinel) Error() string { return s.text }
 // Unwrap returns the class.
 func (s *sentinel) Unwrap() error { return s.class }
 
-// notYet is the error of a call that this version does not carry out.
-func notYet(what string) error {
-	return fmt.Errorf("%s is not implemented yet: %w", what, hcs.ErrNotSupported)
-}
-
 // missing is the error of a boot file that is not there.
 func missing(what, path string) error {
 	return &sentinel{fmt.Sprintf("%s: '%s' not found", what, path), fs.ErrNotExist}

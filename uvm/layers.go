@@ -25,15 +25,23 @@ func (vm *UtilityVM) CombineLayersLCOW(ctx context.Context, layerPaths []string,
 	})
 }
 
-// CombineLayersWCOW makes one file system of layers, whose paths are the
-// guest's, at containerRootPath. It is not implemented yet for a Windows
-// guest, and not supported for a Linux one: the error wraps
-// [hcs.ErrNotSupported].
+// CombineLayersWCOW makes one file system of layers, the top-most first, at
+// containerRootPath, where the scratch is mounted that takes what is written.
+// All paths are the guest's. A layer that is a SCSI disk is
+// [ErrSCSILayerWCOWUnsupported], unwrapped: layers are shared.
 func (vm *UtilityVM) CombineLayersWCOW(ctx context.Context, layerPaths []hcsschema.Layer, containerRootPath string) error {
 	if vm.os != "windows" {
 		return errNotSupported
 	}
-	return notYet("combining layers of a Windows container")
+	for _, l := range layerPaths {
+		if vm.scsi.holds(l.Path) {
+			return ErrSCSILayerWCOWUnsupported
+		}
+	}
+	return vm.combine(ctx, hcsschema.Add, hcsschema.CombinedLayers{
+		ContainerRootPath: containerRootPath,
+		Layers:            layerPaths,
+	})
 }
 
 // RemoveCombinedLayers takes the file system at rootfsPath away again. The

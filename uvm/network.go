@@ -17,6 +17,7 @@ import (
 // order in which they were added. It is guarded by its key in vm.namespaces.
 type netNS struct {
 	id   string
+	host *hns.HostComputeNamespace // as a Windows guest was told of it, or nil
 	nics []*nic
 }
 
@@ -26,15 +27,17 @@ type nic struct {
 	*attachment
 }
 
-// AddNetNS adds the network namespace id to the guest, without endpoints. One
-// that was added before is [ErrNetNSAlreadyAttached], unwrapped. It is not
-// implemented yet for a Windows guest.
+// AddNetNS adds the network namespace id to the guest, without endpoints. A
+// Windows guest is told what the host's network says of it, if it wants to
+// know; a namespace that the host's network does not have is an error then,
+// and a Linux guest does not care. A namespace that was added before is
+// [ErrNetNSAlreadyAttached], unwrapped. On error nothing is added.
 func (vm *UtilityVM) AddNetNS(ctx context.Context, id string) error {
-	if vm.os != "linux" {
-		return notYet("AddNetNS for a Windows guest")
-	}
 	_, err := vm.namespaces.acquire(ctx, hns.CanonicalID(id),
-		func() (*netNS, error) { return &netNS{id: id}, nil }, // a Linux guest makes it for its first NIC
+		func() (*netNS, error) {
+			ns := &netNS{id: id}
+			return ns, vm.tellNetNS(ctx, ns)
+		},
 		func(ns *netNS) (*netNS, error) { return ns, ErrNetNSAlreadyAttached })
 	return err
 }
@@ -44,7 +47,10 @@ func (vm *UtilityVM) AddNetNS(ctx context.Context, id string) error {
 // be called again. A namespace that is not there is no error.
 func (vm *UtilityVM) RemoveNetNS(ctx context.Context, id string) error {
 	err := vm.namespaces.release(ctx, hns.CanonicalID(id), func(ns *netNS) error {
-		return vm.removeNICs(ctx, ns, func(*nic) bool { return true })
+		if err := vm.removeNICs(ctx, ns, func(*nic) bool { return true }); err != nil {
+			return err
+		}
+		return vm.untellNetNS(ctx, ns)
 	})
 	if errors.Is(err, ErrNotAttached) {
 		return nil
@@ -109,7 +115,15 @@ func (vm *UtilityVM) addNIC(ctx context.Context, ns *netNS, e *hns.HNSEndpoint) 
 	adapter := hcsschema.NetworkAdapter{EndpointId: e.Id, MacAddress: e.MacAddress}
 	a := &attachment{path: hcs.NetworkPath(id.String()), settings: adapter}
 	req := &hcsschema.ModifySettingRequest{RequestType: hcsschema.Add, ResourcePath: a.path, Settings: adapter}
-	if _, caps := vm.Capabilities(); caps.NamespaceAddRequestSupported {
+	_, caps := vm.Capabilities()
+	switch {
+	case vm.os == "windows":
+		if err := vm.announceNIC(ctx, id.String(), e); err != nil {
+			return nil, err
+		}
+		req.GuestRequest = vm.windowsNIC(id.String(), hcsschema.Add, nil)
+		a.guest = vm.windowsNIC(id.String(), hcsschema.Remove, nil)
+	case caps.NamespaceAddRequestSupported:
 		s := guestNIC(id.String(), ns, e)
 		req.GuestRequest = &hcsschema.GuestRequest{RequestType: hcsschema.Add, ResourceType: hcsschema.ResourceNetwork, Settings: s}
 		a.guest = &hcsschema.GuestRequest{
@@ -119,6 +133,9 @@ func (vm *UtilityVM) addNIC(ctx context.Context, ns *netNS, e *hns.HNSEndpoint) 
 		}
 	}
 	err = vm.modify(ctx, req)
+	if err != nil && vm.os == "windows" {
+		vm.disownNIC(ctx, a.guest)
+	}
 	var half *halfDone
 	if a.letGo = errors.As(err, &half) && half.host; err != nil && !a.letGo {
 		return nil, err

@@ -59,6 +59,12 @@ func (r *refs[K, V]) acquire(ctx context.Context, k K, build func() (V, error), 
 // release takes one use of k back, if there is one: else it is
 // [ErrNotAttached]. The last drops the value.
 func (r *refs[K, V]) release(ctx context.Context, k K, drop func(V) error) error {
+	return r.giveBack(ctx, k, drop, func(V) error { return nil })
+}
+
+// giveBack is release, and calls other for a use that is not the last. The
+// count stays as it was if that fails.
+func (r *refs[K, V]) giveBack(ctx context.Context, k K, last, other func(V) error) error {
 	e, _, err := r.lock(ctx, k)
 	if err != nil {
 		return err
@@ -68,12 +74,14 @@ func (r *refs[K, V]) release(ctx context.Context, k K, drop func(V) error) error
 		return ErrNotAttached
 	}
 	if e.n == 1 {
-		if err := drop(e.v); err != nil {
-			return err
-		}
+		err = last(e.v)
+	} else {
+		err = other(e.v)
 	}
-	e.n--
-	return nil
+	if err == nil {
+		e.n--
+	}
+	return err
 }
 
 // put stores a value that has one use from the beginning. It must be called

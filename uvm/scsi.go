@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/byrevm/byre/hcs"
@@ -40,6 +41,7 @@ type scsiBus struct {
 
 	mu    sync.Mutex
 	taken [place.MaxSCSIControllers * place.MaxLUNs]bool // by controller and LUN; guarded by mu
+	at    map[int]string                                 // where the guest has mounted them; guarded by mu
 }
 
 // A scsiDisk is a disk that is attached, and where it is mounted. Without an
@@ -47,6 +49,7 @@ type scsiBus struct {
 // it succeeded in the end.
 type scsiDisk struct {
 	slot      int
+	windows   bool   // it is a Windows guest's
 	kind      string // a hcsschema.Attachment type
 	readOnly  bool
 	guestPath string
@@ -85,7 +88,7 @@ func (vm *UtilityVM) AddSCSIPhysicalDisk(ctx context.Context, hostPath, uvmPath 
 }
 
 func (vm *UtilityVM) addSCSI(ctx context.Context, hostPath, uvmPath, kind string, readOnly bool, access VMAccessType) (*SCSIMount, error) {
-	want := scsiDisk{kind: kind, readOnly: readOnly, guestPath: uvmPath}
+	want := scsiDisk{windows: vm.os == "windows", kind: kind, readOnly: readOnly, guestPath: uvmPath}
 	d, err := vm.scsi.disks.acquire(ctx, hostPath,
 		func() (scsiDisk, error) { return vm.attachSCSI(ctx, hostPath, want, access) },
 		func(have scsiDisk) (scsiDisk, error) { return vm.shareSCSI(ctx, hostPath, have, want, access) })
@@ -131,6 +134,7 @@ func (vm *UtilityVM) attachSCSI(ctx context.Context, hostPath string, d scsiDisk
 	a := &attachment{path: req.ResourcePath, guest: d.guestRequest(hcsschema.Remove)}
 	if err == nil {
 		d.attachment = a
+		vm.scsi.mounted(d)
 		return d, nil
 	}
 	var half *halfDone
@@ -175,6 +179,7 @@ func (vm *UtilityVM) shareSCSI(ctx context.Context, hostPath string, have, want 
 	if err != nil {
 		return have, fmt.Errorf("mounting SCSI disk %s: %w", hostPath, err)
 	}
+	vm.scsi.mounted(mounted)
 	return mounted, nil
 }
 
@@ -213,6 +218,13 @@ func (vm *UtilityVM) GetScsiUvmPath(ctx context.Context, hostPath string) (strin
 // guestRequest is the guest's half. A Remove is sent for every disk, so that
 // the guest forgets the device; it does not say how the disk was mounted.
 func (d scsiDisk) guestRequest(t hcsschema.RequestType) *hcsschema.GuestRequest {
+	if d.windows {
+		return &hcsschema.GuestRequest{
+			RequestType:  t,
+			ResourceType: hcsschema.ResourceMappedVirtualDisk,
+			Settings:     hcsschema.WCOWMappedVirtualDisk{ContainerPath: d.guestPath, Lun: int32(d.lun())},
+		}
+	}
 	s := hcsschema.LCOWMappedVirtualDisk{MountPath: d.guestPath, Lun: uint8(d.lun()), Controller: uint8(d.controller())}
 	if t == hcsschema.Add {
 		s.ReadOnly = d.readOnly
@@ -241,6 +253,32 @@ func (b *scsiBus) free(slot int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.taken[slot] = false
+	delete(b.at, slot)
+}
+
+// mounted notes where a disk is mounted, if it is.
+func (b *scsiBus) mounted(d scsiDisk) {
+	if d.guestPath == "" {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.at == nil {
+		b.at = make(map[int]string)
+	}
+	b.at[d.slot] = d.guestPath
+}
+
+// holds reports whether a path of a Windows guest lies on a disk.
+func (b *scsiBus) holds(path string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, at := range b.at {
+		if path == at || strings.HasPrefix(path, strings.TrimSuffix(at, `\`)+`\`) {
+			return true
+		}
+	}
+	return false
 }
 
 // grant gives the VM access to a file of the host, where the engine needs it.

@@ -193,8 +193,14 @@ func (b *boot) connect(ctx context.Context, conn net.Conn) error {
 		Observe: b.record.observe,
 		Logger:  vm.log,
 	})
+	if err == nil {
+		err = vm.addressGuest(ctx, c)
+	}
 	b.record.stop()
 	if err != nil {
+		if c != nil {
+			c.Close()
+		}
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}

@@ -10,7 +10,9 @@ import (
 
 const pageSize = 4096 // of the pages that the hypervisor counts in
 
-// Stats returns what the VM uses of the host.
+// Stats returns what the VM uses of the host. Where the engine does not know
+// how much memory that is, the working set is that of the process that the
+// host keeps for the VM's memory, and 0 if that cannot be looked at.
 func (vm *UtilityVM) Stats(ctx context.Context) (*stats.VirtualMachineStatistics, error) {
 	p, err := vm.sys.Properties(ctx, hcsschema.PTStatistics, hcsschema.PTMemory)
 	if err != nil {
@@ -25,6 +27,13 @@ func (vm *UtilityVM) Stats(ctx context.Context) (*stats.VirtualMachineStatistics
 	}
 	if p.Statistics != nil && p.Statistics.Memory != nil {
 		s.Memory.WorkingSetBytes = p.Statistics.Memory.MemoryUsagePrivateWorkingSetBytes
+	}
+	if s.Memory.WorkingSetBytes == 0 && !vm.physical {
+		n, err := vm.memory.workingSet(vm.sys.RuntimeID())
+		if err != nil {
+			vm.log.DebugContext(ctx, "working set of utility VM not known", "err", err)
+		}
+		s.Memory.WorkingSetBytes = n
 	}
 	if p.Memory == nil {
 		return s, nil

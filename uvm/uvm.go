@@ -38,9 +38,11 @@ type UtilityVM struct {
 	plan9      plan9Bus
 	claims     claims
 	pci        pciBus
+	vsmb       vsmbBus
 	pipes      refs[string, *attachment] // by path on the host
 	namespaces refs[string, *netNS]      // by canonical id
 
+	memory  memoryProcess
 	times   timeline
 	stopped context.Context // ends, with the cause, when sys stops
 	wg      sync.WaitGroup  // every goroutine of this VM

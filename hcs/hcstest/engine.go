@@ -17,7 +17,7 @@ import (
 // A Config says how an [Engine] behaves.
 type Config struct {
 	// Host is what the engine says of its host. Zero members are build 19041,
-	// 2 processors and 1024 MiB.
+	// 2 processors and 1024 MiB; InternalConnection is always set.
 	Host hcs.HostInfo
 
 	// Boot is what a system runs when it has started, in a goroutine of its
@@ -58,6 +58,7 @@ func New(c Config) *Engine {
 	c.Host.Build = cmp.Or(c.Host.Build, 19041)
 	c.Host.Processors = cmp.Or(c.Host.Processors, 2)
 	c.Host.DefaultMemoryMB = cmp.Or(c.Host.DefaultMemoryMB, 1024)
+	c.Host.InternalConnection = true
 	return &Engine{config: c, rec: recorder{hook: c.Hook}, systems: make(map[string]*System)}
 }
 

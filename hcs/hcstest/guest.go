@@ -243,8 +243,8 @@ func (a *agent) modify(_ context.Context, r *bridge.ModifySettingsRequest) (*bri
 		return nil, fmt.Errorf("%w: %w", bridge.ErrInvalidJSON, err)
 	}
 	var s struct {
-		MountPath, ContainerPath, ContainerRootPath, VMBusGUID, AdapterId, ID, NamespaceID string
-		Controller, Lun, DeviceNumber                                                      int
+		MountPath, ContainerPath, ContainerRootPath, VMBusGUID, AdapterId, AdapterInstanceId, ID string
+		Controller, Lun, DeviceNumber                                                            int
 	}
 	if len(req.Settings) > 0 {
 		if err := json.Unmarshal(req.Settings, &s); err != nil {
@@ -267,14 +267,14 @@ func (a *agent) modify(_ context.Context, r *bridge.ModifySettingsRequest) (*bri
 	case hcsschema.ResourceVPCIDevice:
 		name, needs = s.VMBusGUID, hcs.PCIPath(s.VMBusGUID)
 	case hcsschema.ResourceNetwork:
-		name = s.ID + s.AdapterId
+		name = s.ID + s.AdapterId + s.AdapterInstanceId
 	case hcsschema.ResourceNetworkNamespace, hcsschema.ResourceHvSocket:
 		name = s.ID
 	case "": // what the reference sends to remove a NIC of a Windows guest
 		if a.os != "windows" {
 			return nil, fmt.Errorf("%w: no ResourceType", bridge.ErrFail)
 		}
-		req.ResourceType, name = hcsschema.ResourceNetwork, s.AdapterId
+		req.ResourceType, name = hcsschema.ResourceNetwork, s.AdapterId+s.AdapterInstanceId
 	default:
 		return nil, fmt.Errorf("%w: ResourceType %q", bridge.ErrFail, req.ResourceType)
 	}

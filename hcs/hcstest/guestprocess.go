@@ -20,7 +20,8 @@ import (
 
 // A Program is what a process of a [Guest] runs. It returns the exit code. It
 // returns when ctx ends, which a signal and the end of the machine bring
-// about; the exit code is then 128 and the signal.
+// about; the exit code is then 128 and the signal: of a Windows guest 15, or 9
+// if it was killed.
 type Program func(ctx context.Context, p *Process) int
 
 // Echo returns a program that copies stdin to stdout and exits with code.
@@ -221,7 +222,10 @@ func (a *agent) signal(_ context.Context, r *bridge.SignalProcessRequest) (*brid
 	}
 	sig := sigKill
 	var o hcsschema.SignalProcessOptionsLCOW
-	if len(r.Options) > 0 && a.os == "linux" {
+	switch {
+	case len(r.Options) > 0 && a.os == "windows": // its signals have no numbers
+		sig = sigTerm
+	case len(r.Options) > 0:
 		if err := json.Unmarshal(r.Options, &o); err != nil {
 			return nil, fmt.Errorf("%w: %w", bridge.ErrInvalidJSON, err)
 		}
