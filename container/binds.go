@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -11,15 +12,19 @@ import (
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/byrevm/byre/hcs"
+	"github.com/byrevm/byre/uvm"
 )
 
 // sandboxPrefix begins the source of a mount that lies in the guest itself.
 const sandboxPrefix = "sandbox://"
 
-// A bind is a mount of a file or folder of the host.
+// A bind is a mount of a file, folder or socket of the host.
 type bind struct {
 	index    int    // of the mount in the spec
-	dir      string // the folder that is shared
+	socket   string // what is shared, if it is one
+	dir      string // the folder that is shared, else
 	file     string // the only name of it that is, if not ""
 	readOnly bool
 }
@@ -52,6 +57,9 @@ func newBind(m specs.Mount) (bind, error) {
 	if m.Source == "" || m.Destination == "" {
 		return bind{}, errors.New("a mount needs a source and a destination")
 	}
+	if uvm.IsPipe(m.Source) || uvm.IsPipe(m.Destination) {
+		return bind{}, fmt.Errorf("a Linux container has no Windows pipes: %w", hcs.ErrNotSupported)
+	}
 	if !filepath.IsAbs(m.Source) {
 		return bind{}, errors.New("the source is not an absolute path")
 	}
@@ -68,8 +76,10 @@ func newBind(m specs.Mount) (bind, error) {
 	case fi.IsDir():
 	case fi.Mode().IsRegular():
 		b.dir, b.file = filepath.Split(source)
+	case fi.Mode().Type() == fs.ModeSocket:
+		return bind{socket: source}, nil
 	default:
-		return bind{}, errors.New("the source is neither a folder nor a regular file")
+		return bind{}, errors.New("the source is neither a folder, nor a regular file, nor a socket")
 	}
 	return b, nil
 }
@@ -83,6 +93,16 @@ func readOnlyMount(m specs.Mount) bool {
 func (k *Container) addBinds(ctx context.Context, spec *specs.Spec, all []bind, root string) error {
 	for i, b := range all {
 		m := &spec.Mounts[b.index]
+		if !slices.Contains(m.Options, "bind") && !slices.Contains(m.Options, "rbind") {
+			m.Options = append(m.Options, "rbind")
+		}
+		m.Type = "bind"
+		if b.socket != "" {
+			if err := k.addSocket(ctx, m, b.socket); err != nil {
+				return fmt.Errorf("mounting %s at %s: %w", m.Source, m.Destination, err)
+			}
+			continue
+		}
 		at := path.Join(root, "mounts", fmt.Sprintf("m%d", i))
 		var names []string
 		if b.file != "" {
@@ -93,10 +113,22 @@ func (k *Container) addBinds(ctx context.Context, spec *specs.Spec, all []bind, 
 			return fmt.Errorf("mounting %s at %s: %w", m.Source, m.Destination, err)
 		}
 		k.push("taking "+m.Source+" back", share.Release)
-		m.Type, m.Source = "bind", path.Join(at, b.file)
-		if !slices.Contains(m.Options, "bind") && !slices.Contains(m.Options, "rbind") {
-			m.Options = append(m.Options, "rbind")
-		}
+		m.Source = path.Join(at, b.file)
 	}
+	return nil
+}
+
+// addSocket shares a socket of the host and has the mount begin where the
+// guest has it.
+func (k *Container) addSocket(ctx context.Context, m *specs.Mount, socket string) error {
+	pipe, err := k.vm.AddPipe(ctx, socket)
+	if err != nil {
+		return err
+	}
+	k.push("taking "+m.Source+" back", pipe.Release)
+	if pipe.UVMPath() == "" {
+		return fmt.Errorf("the guest's agent shares no sockets: %w", hcs.ErrNotSupported)
+	}
+	m.Source = pipe.UVMPath()
 	return nil
 }

@@ -37,6 +37,10 @@ func TestBinds(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
+	got, err = binds([]specs.Mount{{Type: "bind", Source: filepath.Join(dir, "socket"), Destination: "/a"}})
+	if want := []bind{{socket: filepath.Join(dir, "socket")}}; err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, %v, want %+v", got, err, want)
+	}
 	for _, c := range []struct {
 		name, source, destination, err string
 	}{
@@ -44,7 +48,9 @@ func TestBinds(t *testing.T) {
 		{"no destination", dir, "", "needs a source"},
 		{"relative", "a", "/a", "absolute"},
 		{"missing", filepath.Join(dir, "none"), "/a", fs.ErrNotExist.Error()},
-		{"socket", filepath.Join(dir, "socket"), "/a", "neither"},
+		{"device", os.DevNull, "/a", "neither"},
+		{"Windows pipe", `\\.\pipe\x`, "/a", "no Windows pipes"},
+		{"Windows pipe inside", dir, `\\.\pipe\x`, "no Windows pipes"},
 	} {
 		_, err := binds([]specs.Mount{{Type: "bind", Source: c.source, Destination: c.destination}})
 		if err == nil && c.err != "" || err != nil && !strings.Contains(err.Error(), c.err) && !errors.Is(err, fs.ErrNotExist) {

@@ -29,8 +29,9 @@ type Config struct {
 
 	// Spec is what to run. It is not changed. Root.Path does not count: the
 	// root is made of Layers and Scratch. The sources of its bind mounts are
-	// folders and regular files of the host, which the guest gets shared, or
-	// begin with "sandbox://", which is the guest's business.
+	// folders, regular files and listening Unix sockets of the host, which the
+	// guest gets shared, or begin with "sandbox://", which is the guest's
+	// business.
 	Spec *specs.Spec
 
 	// Layers are the read-only disks of the root, the lowest first, as an OCI

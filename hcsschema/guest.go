@@ -23,6 +23,9 @@ const (
 	ResourceVPMemDevice ResourceType = "VPMemDevice"
 	// ResourceVPCIDevice has LCOWMappedVPCIDevice, whatever the guest.
 	ResourceVPCIDevice ResourceType = "VPCIDevice"
+	// ResourceMappedPipe has LCOWMappedPipe. It is byre's; an agent says in its
+	// capabilities that it knows it.
+	ResourceMappedPipe ResourceType = "MappedPipe"
 	// ResourceHvSocket has HvSocketAddress; Windows only.
 	ResourceHvSocket ResourceType = "HvSocket"
 )
@@ -80,6 +83,19 @@ type LCOWMappedVPMemDevice struct {
 // the last element of its resource path.
 type LCOWMappedVPCIDevice struct {
 	VMBusGUID string `json:"VMBusGUID,omitempty"`
+}
+
+// LCOWMappedPipe makes a Unix socket at MountPath, with the mode and owner of
+// the host's, and connects its clients to the host's vsock Port. LinkPath is
+// where the guest's own programs find it too: the path on the host. Remove
+// ends the connections.
+type LCOWMappedPipe struct {
+	MountPath string `json:"MountPath,omitempty"`
+	LinkPath  string `json:"LinkPath,omitempty"`
+	Port      uint32 `json:"Port,omitempty"`
+	Mode      uint32 `json:"Mode,omitempty"`
+	UserID    uint32 `json:"UserID,omitempty"`
+	GroupID   uint32 `json:"GroupID,omitempty"`
 }
 
 // LCOWNetworkAdapter configures a NIC in a Linux guest. Without IPAddress and

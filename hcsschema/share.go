@@ -66,3 +66,10 @@ type VirtualSmbShareOptions struct {
 	// SingleFileMapping says that the share is there for single files.
 	SingleFileMapping bool `json:"SingleFileMapping,omitempty"`
 }
+
+// PipeSocket are the settings of a mapped pipe of the host that is a Unix
+// socket: the guest reaches it at the host's vsock Port. It is byre's; named
+// pipes have no settings.
+type PipeSocket struct {
+	Port uint32 `json:"Port,omitempty"`
+}

@@ -75,6 +75,8 @@ type GuestDefinedCapabilities struct {
 	SignalProcessSupported        bool `json:",omitempty"`
 	DumpStacksSupported           bool `json:",omitempty"`
 	DeleteContainerStateSupported bool `json:",omitempty"`
+	// MappedPipeSupported is byre's: the agent takes [hcsschema.LCOWMappedPipe].
+	MappedPipeSupported bool `json:",omitempty"`
 }
 
 // ProcessListItem is a process of a system. A Linux guest fills ProcessId

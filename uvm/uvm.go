@@ -39,8 +39,8 @@ type UtilityVM struct {
 	claims     claims
 	pci        pciBus
 	vsmb       vsmbBus
-	pipes      refs[string, *attachment] // by path on the host
-	namespaces refs[string, *netNS]      // by canonical id
+	pipes      pipeSet
+	namespaces refs[string, *netNS] // by canonical id
 
 	memory  memoryProcess
 	times   timeline

@@ -49,6 +49,9 @@ func volume(s string) (specs.Mount, error) {
 			return specs.Mount{}, fmt.Errorf("option %q is not known: ro or rw", parts[2])
 		}
 	}
+	if strings.HasPrefix(parts[0], `\\.\pipe\`) {
+		return specs.Mount{}, errors.New("a Linux container has no Windows pipes: give the path of a Unix socket")
+	}
 	if !strings.ContainsRune(parts[0], filepath.Separator) && parts[0] != "." && parts[0] != ".." {
 		return specs.Mount{}, fmt.Errorf("there are no named volumes: for a folder write ./%s", parts[0])
 	}

@@ -43,6 +43,7 @@ func TestMountFlags(t *testing.T) {
 		{[]string{"-v", dir + ":/a:ro:x"}, "want /host:/guest"},
 		{[]string{"-v", dir + ":/a:z"}, "not known"},
 		{[]string{"-v", "name:/a"}, "no named volumes"},
+		{[]string{"-v", `\\.\pipe\x:/a`}, "no Windows pipes"},
 		{[]string{"-v", dir + ":a"}, "absolute"},
 		{[]string{"-v", filepath.Join(dir, "none") + ":/a"}, "no such file"},
 		{[]string{"--mount", "type=volume,source=x,target=/a"}, "type"},

@@ -185,6 +185,9 @@ func (d *devices) parse(path hcs.Path, req *hcsschema.ModifySettingRequest) (key
 		key += "#" + s.Name
 		dev.file = s.Path
 	case hcs.ResourcePipe:
+		if req.Settings != nil {
+			err = settings(new(hcsschema.PipeSocket))
+		}
 	default:
 		err = fmt.Errorf("%w: resource path %q", hcs.ErrNotSupported, key)
 	}

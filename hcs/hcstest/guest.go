@@ -260,7 +260,7 @@ func (a *agent) modify(_ context.Context, r *bridge.ModifySettingsRequest) (*bri
 		}
 	case hcsschema.ResourceVPMemDevice:
 		name, needs = s.MountPath, hcs.VPMemPath(s.DeviceNumber)
-	case hcsschema.ResourceMappedDirectory:
+	case hcsschema.ResourceMappedDirectory, hcsschema.ResourceMappedPipe:
 		name = s.MountPath
 	case hcsschema.ResourceCombinedLayers:
 		name = s.ContainerRootPath

@@ -18,6 +18,7 @@ var allCapabilities = schema1.GuestDefinedCapabilities{
 	SignalProcessSupported:        true,
 	DumpStacksSupported:           true,
 	DeleteContainerStateSupported: true,
+	MappedPipeSupported:           true,
 }
 
 // Properties implements [hcs.System].

@@ -16,9 +16,11 @@ import (
 	"github.com/byrevm/byre/internal/guest/boot"
 	"github.com/byrevm/byre/internal/guest/cgroup"
 	"github.com/byrevm/byre/internal/guest/network"
+	"github.com/byrevm/byre/internal/guest/pipes"
 	"github.com/byrevm/byre/internal/guest/runc"
 	"github.com/byrevm/byre/internal/guest/stdio"
 	"github.com/byrevm/byre/internal/guest/storage"
+	"github.com/byrevm/byre/internal/pipe"
 	"github.com/byrevm/byre/schema1"
 )
 
@@ -49,6 +51,7 @@ type agent struct {
 	server  *bridge.Server
 	runtime *runc.Runtime
 	nets    network.Namespaces
+	pipes   *pipes.Set
 
 	mu         sync.Mutex // guards the maps; a container's mu may be held, not the other way round
 	containers map[string]*container
@@ -76,8 +79,10 @@ func newAgent(c config) *agent {
 			SignalProcessSupported:        true,
 			DumpStacksSupported:           true,
 			DeleteContainerStateSupported: true,
+			MappedPipeSupported:           true,
 		},
 	}})
+	a.pipes = pipes.New(a.dialPipe, c.log)
 	bridge.Handle(s, bridge.Create, a.create)
 	bridge.Handle(s, bridge.Start, a.start)
 	bridge.Handle(s, bridge.ShutdownGraceful, a.shutdownGraceful)
@@ -117,6 +122,10 @@ func (a *agent) ready() error {
 }
 
 func (a *agent) dialNet(ctx context.Context, port uint32) (net.Conn, error) {
+	return a.dial(ctx, port)
+}
+
+func (a *agent) dialPipe(ctx context.Context, port uint32) (pipe.Conn, error) {
 	return a.dial(ctx, port)
 }
 

@@ -55,6 +55,8 @@ func (a *agent) change(ctx context.Context, add bool, t hcsschema.ResourceType, 
 		return apply(raw, add, func(d hcsschema.LCOWMappedDirectory) error {
 			return storage.AddShare(ctx, d, a.dialNet, modules)
 		}, storage.RemoveShare)
+	case hcsschema.ResourceMappedPipe:
+		return apply(raw, add, a.pipes.Add, a.pipes.Remove)
 	case hcsschema.ResourceCombinedLayers:
 		return apply(raw, add, func(c hcsschema.CombinedLayers) error { return storage.CombineLayers(c, modules) }, storage.RemoveLayers)
 	case hcsschema.ResourceNetwork:

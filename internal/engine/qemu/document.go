@@ -52,6 +52,7 @@ type attachment struct {
 	pmem  *hcsschema.VirtualPMemDevice
 	share *hcsschema.Plan9Share
 	nic   *hcsschema.NetworkAdapter
+	pipe  *hcsschema.PipeSocket
 }
 
 // newMachine reads doc strictly. It looks at nothing outside doc.

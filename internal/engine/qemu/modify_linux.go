@@ -66,13 +66,23 @@ func (m *machine) request(req *hcsschema.ModifySettingRequest) (attachment, erro
 		a.path = adapterPath(p.Name)
 		a.nic = &hcsschema.NetworkAdapter{}
 		settings = a.nic
+	case hcs.ResourcePipe:
+		a.pipe = &hcsschema.PipeSocket{}
+		settings = a.pipe
 	default:
 		return a, fmt.Errorf("%w: resource path %s", hcs.ErrNotSupported, req.ResourcePath)
 	}
 	switch req.RequestType {
 	case hcsschema.Add:
-		if err := hcs.Decode(req.Settings, settings); err != nil {
-			return a, err
+		if req.Settings != nil || a.pipe == nil { // named pipes have none
+			if err := hcs.Decode(req.Settings, settings); err != nil {
+				return a, err
+			}
+		}
+		if a.pipe != nil {
+			if err := checkPipe(p.Name, a.pipe); err != nil {
+				return a, err
+			}
 		}
 		if a.nic != nil {
 			if err := checkAdapter(p.Name, a.nic); err != nil {

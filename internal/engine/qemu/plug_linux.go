@@ -46,6 +46,13 @@ func (s *system) open(ctx context.Context, a attachment) (device, error) {
 		}
 		return f, nil
 	}
+	if a.pipe != nil {
+		k, err := openSocket(a.path.Name, a.pipe)
+		if err != nil {
+			return nil, err
+		}
+		return k, nil
+	}
 	if a.disk != nil {
 		d, err := openAttachment(a.path, a.disk)
 		if err != nil {

@@ -233,6 +233,7 @@ func (s *system) close() error {
 	s.mu.Unlock()
 	s.wg.Wait()
 	s.nics.close()
+	s.closeSockets()
 	var err error
 	if s.claim != nil {
 		if err = s.claim.release(); err != nil {
