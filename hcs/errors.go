@@ -21,6 +21,18 @@ type Error struct {
 	Path   string // the resource path, for modify
 	Code   uint32 // HRESULT of the Host Compute Service, 0 if none
 	Err    error
+	// Records are what the Host Compute Service says of the failure beyond
+	// its code, the outermost first. Texts of a guest may be among them.
+	Records []ErrorRecord
+}
+
+// An ErrorRecord is an error event of the Host Compute Service.
+type ErrorRecord struct {
+	Message    string
+	Source     string // the component that failed
+	Provider   string // GUID of the event's definition
+	EventID    uint16
+	StackTrace string
 }
 
 func (e *Error) Error() string {
@@ -28,10 +40,16 @@ func (e *Error) Error() string {
 	if e.Path != "" {
 		s += " " + e.Path
 	}
+	s = fmt.Sprintf("%s: %v", s, e.Err)
 	if e.Code != 0 {
-		return fmt.Sprintf("%s: %v (%#08x)", s, e.Err, e.Code)
+		s += fmt.Sprintf(" (%#08x)", e.Code)
 	}
-	return fmt.Sprintf("%s: %v", s, e.Err)
+	for _, r := range e.Records {
+		if r.Message != "" {
+			s += ": " + r.Message
+		}
+	}
+	return s
 }
 
 // Unwrap returns the cause.

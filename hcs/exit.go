@@ -34,9 +34,14 @@ func (k ExitKind) String() string {
 	return exitNames[k]
 }
 
-// CodeUnexpectedExit is the HRESULT with which the Host Compute Service
-// reports that a system stopped by itself and not in order.
+// CodeUnexpectedExit is the code with which the Host Compute Service reports
+// that a system stopped by itself and not in order: as a status here, as an
+// HRESULT (0x80370106) by its newer interface.
 const CodeUnexpectedExit uint32 = 0xC0370106
+
+// statusBit is what a status of the Host Compute Service has beyond the
+// HRESULT that means the same.
+const statusBit uint32 = 0x40000000
 
 // An Exit says why a system stopped. It never changes once the system's Done
 // channel is closed.
@@ -65,5 +70,5 @@ func (e *Exit) Orderly() bool { return e.Kind == ExitGuest || e.Kind == ExitTerm
 // unexpected exit: all that are not orderly, unless the engine reports
 // another code.
 func (e *Exit) Unexpected() bool {
-	return !e.Orderly() && (e.Code == 0 || e.Code == CodeUnexpectedExit)
+	return !e.Orderly() && (e.Code == 0 || e.Code|statusBit == CodeUnexpectedExit)
 }

@@ -55,18 +55,18 @@ func testConnection(e *env) {
 	a, b := pair()
 	for range 2 { // one way, then the other
 		data := strings.Repeat("0123456789abcdef", 32<<10)
-		go func() {
-			if _, err := io.WriteString(a, data); err != nil {
+		go func(c net.Conn) {
+			if _, err := io.WriteString(c, data); err != nil {
 				e.Errorf("write: %v", err)
 			}
-			cw, ok := a.(interface{ CloseWrite() error })
+			cw, ok := c.(interface{ CloseWrite() error })
 			if !ok {
-				e.Errorf("%T has no CloseWrite", a)
-				a.Close()
+				e.Errorf("%T has no CloseWrite", c)
+				c.Close()
 			} else if err := cw.CloseWrite(); err != nil {
 				e.Errorf("closing one direction: %v", err)
 			}
-		}()
+		}(a)
 		got, err := io.ReadAll(b)
 		if err != nil || string(got) != data {
 			e.Errorf("read %d bytes, %v; want %d", len(got), err, len(data))

@@ -1,4 +1,5 @@
-// Package engine chooses the engine of this host: QEMU on Linux.
+// Package engine chooses the engine of this host: QEMU on Linux, the Host
+// Compute Service on Windows.
 //
 //	e := engine.Host()
 //	sys, err := e.Create(ctx, "vm-1", doc)

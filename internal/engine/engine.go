@@ -8,7 +8,8 @@ import (
 	"github.com/byrevm/byre/hns"
 )
 
-// A Config sets an engine up. The zero value is what [Host] has.
+// A Config sets an engine up. The zero value is what [Host] has. Accel, RunDir
+// and Network are for QEMU only.
 type Config struct {
 	Accel  string       // "auto", "kvm" or "tcg"; "" asks $BYRE_ACCEL and then is "auto"
 	RunDir string       // where running systems are written down; "" is the host's usual place

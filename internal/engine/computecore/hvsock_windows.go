@@ -1,0 +1,23 @@
+package computecore
+
+import (
+	"context"
+	"net"
+
+	"github.com/Microsoft/go-winio"
+	"github.com/Microsoft/go-winio/pkg/guid"
+
+	"github.com/byrevm/byre/hcs"
+)
+
+// hvsock are the sockets of Hyper-V: the address of a system is its runtime
+// id, and services are GUIDs as they are.
+type hvsock struct{}
+
+func (hvsock) Listen(runtimeID guid.GUID, service hcs.ServiceID) (net.Listener, error) {
+	return winio.ListenHvsock(&winio.HvsockAddr{VMID: runtimeID, ServiceID: guid.GUID(service)})
+}
+
+func (hvsock) Dial(ctx context.Context, runtimeID guid.GUID, service hcs.ServiceID) (net.Conn, error) {
+	return winio.Dial(ctx, &winio.HvsockAddr{VMID: runtimeID, ServiceID: guid.GUID(service)})
+}

@@ -1,0 +1,27 @@
+package standin
+
+import "time"
+
+// A Script says how the service behaves.
+type Script struct {
+	// Sync has operations end, and events arrive, on the thread of the call
+	// that began them, before it returns. Otherwise both come later, each on
+	// a thread of its own.
+	Sync bool
+
+	// Delay is how long an operation takes at least.
+	Delay time.Duration
+
+	// Fail fails calls.
+	Fail []Failure
+}
+
+// A Failure fails the n-th call of a function.
+type Failure struct {
+	Call string // the name of the function of computecore.dll
+	Nth  int    // from 1; 0 is every call
+	Code uint32 // HRESULT
+	// Late fails the operation, after it was begun; otherwise the function
+	// itself fails. What the call was to do is not done.
+	Late bool
+}
