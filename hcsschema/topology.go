@@ -37,3 +37,16 @@ type Processor2 struct {
 	Weight                         int32 `json:"Weight,omitempty"`
 	ExposeVirtualizationExtensions bool  `json:"ExposeVirtualizationExtensions,omitempty"`
 }
+
+// ProcessorLimits are what a running VM gets of the host's processors: the
+// settings of the resource path of the limits. Zero leaves a member as it is.
+type ProcessorLimits struct {
+	// Limit caps each processor, in 1/1000 of a percent (100000 is all of
+	// it).
+	Limit uint64 `json:"Limit,omitempty"`
+	// Weight is the share against other VMs when processors are short.
+	Weight uint64 `json:"Weight,omitempty"`
+	// Reservation is what is kept free for this VM, in 1/1000 of a percent.
+	Reservation         uint64 `json:"Reservation,omitempty"`
+	MaximumFrequencyMHz uint32 `json:"MaximumFrequencyMHz,omitempty"`
+}

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/byrevm/byre/hcsschema"
 	"github.com/byrevm/byre/internal/place"
 )
 
@@ -12,14 +13,12 @@ import (
 // persistent memory: the processor that is emulated has 40 bits of them.
 const maxPMemSpace = 512 << 30
 
-// firmware starts a kernel and does little else, which saves half a second.
-const firmware = "qboot.rom"
-
 // inherited are the descriptors, and the paths that lead to them, that QEMU
 // finds when it starts.
 type inherited struct {
 	qmp, vsock, console int
 	kernel, initrd      string
+	firmware            string
 }
 
 // argv is the command line of QEMU for m, without the program. Devices that m
@@ -29,11 +28,11 @@ func argv(m *machine, accel string, in inherited) []string {
 		"-name", "guest=" + strings.ReplaceAll(m.id, ",", ",,"),
 		"-nodefaults", "-no-user-config", "-display", "none", "-S",
 		"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
-		"-machine", "q35,memory-backend=ram,dump-guest-core=off,graphics=off,sata=off,smbus=off,smm=off,usb=off,vmport=off",
-		"-bios", firmware,
+		"-machine", machineArgument(m),
+		"-bios", in.firmware,
 		"-smp", strconv.Itoa(m.processors),
-		"-m", memory(m),
-		"-object", fmt.Sprintf("memory-backend-memfd,id=ram,size=%dM,share=on,prealloc=%s", m.memoryMB, onOff(m.prealloc)),
+		"-m", m.memoryArgument(),
+		"-object", fmt.Sprintf("memory-backend-memfd,id=ram,size=%dM,share=on,prealloc=%s", m.memory.sizeMB, onOff(m.memory.prealloc)),
 		"-chardev", fmt.Sprintf("socket,id=qmp,fd=%d", in.qmp),
 		"-mon", "chardev=qmp,mode=control",
 		"-chardev", fmt.Sprintf("socket,id=com1,fd=%d", in.console),
@@ -42,6 +41,7 @@ func argv(m *machine, accel string, in inherited) []string {
 		"-device", "vhost-user-vsock-pci,chardev=vsock,bus=pcie.0,addr=0x2,disable-legacy=on",
 	}
 	a = append(a, accelArgs(accel)...)
+	a = append(a, options(m)...)
 	if !m.resets {
 		a = append(a, "-no-reboot")
 	}
@@ -63,13 +63,38 @@ func argv(m *machine, accel string, in inherited) []string {
 	return a
 }
 
-func memory(m *machine) string {
-	s := fmt.Sprintf("size=%dM", m.memoryMB)
-	if m.pmemCount > 0 {
-		s += fmt.Sprintf(",slots=%d,maxmem=%dM", m.pmemCount, m.memoryMB+pmemSpace(m)/mib)
+// machineArgument is the value of QEMU's -machine.
+func machineArgument(m *machine) string {
+	s := fmt.Sprintf("q35,memory-backend=ram,dump-guest-core=off,graphics=%s,sata=off,smbus=off,smm=off,usb=off,vmport=off", onOff(m.screen != nil))
+	if m.memory.lowGapMB > 0 {
+		s += fmt.Sprintf(",max-ram-below-4g=%dM", fourGB-m.memory.lowGapMB)
 	}
 	return s
 }
+
+// options are the arguments for what not every machine has.
+func options(m *machine) (a []string) {
+	if m.memory.highGapMB > 0 {
+		a = append(a, "-global", fmt.Sprintf("q35-pcihost.pci-hole64-size=%dM", m.memory.highGapMB))
+	}
+	if m.memory.discard {
+		a = append(a, "-device", "virtio-balloon-pci,id=balloon,bus=pcie.0,addr=0x4,disable-legacy=on,free-page-reporting=on")
+	}
+	if m.limitsDisks() {
+		a = append(a, "-object", fmt.Sprintf(`{"qom-type":"throttle-group","id":%q,"limits":{"iops-total":%d,"bps-total":%d}}`,
+			diskGroup, m.qos.IopsMaximum, m.qos.BandwidthMaximum))
+	}
+	if s := m.screen; s != nil {
+		// It listens nowhere: clients are handed over one by one.
+		a = append(a, "-vnc", "none", "-device", fmt.Sprintf("bochs-display,id=screen,bus=pcie.0,addr=0x5,xres=%d,yres=%d", s.HorizontalResolution, s.VerticalResolution))
+	}
+	return a
+}
+
+// diskGroup is the object in QEMU that limits all disks together.
+const diskGroup = "disks"
+
+func (m *machine) limitsDisks() bool { return m.qos != hcsschema.StorageQoS{} }
 
 // pmemSpace is the room for all devices of m, in whole GiB.
 func pmemSpace(m *machine) int64 {

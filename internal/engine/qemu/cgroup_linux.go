@@ -18,8 +18,6 @@ import (
 // controllers are those that a system uses, where they exist.
 var controllers = []string{"cpu", "memory", "pids"}
 
-const cpuPeriod = 100_000 // µs, over which a limit holds
-
 // A cgroupHost says where the cgroups of this process are.
 type cgroupHost struct {
 	unified string            // folder in the hierarchy of version 2, or ""
@@ -128,7 +126,7 @@ func (h *cgroupHost) plan(name string) (*cgroups, []string) {
 // make makes what can be made. That nothing can, as for a user who may not,
 // is an error only if m asks for a limit.
 func (g *cgroups) make(m *machine) error {
-	limited := m.limit > 0 || m.weight > 0
+	limited := m.shares != shares{}
 	var errs []error
 	for c, parent := range g.host.v1 {
 		if err := g.mkdir(c, parent); err != nil {
@@ -143,7 +141,7 @@ func (g *cgroups) make(m *machine) error {
 	if !limited {
 		return nil
 	}
-	if err := g.limit(m); err != nil {
+	if err := g.limit(m.shares, m.processors); err != nil {
 		return fmt.Errorf("%w: a processor limit or weight on this host: %w", hcs.ErrNotSupported, errors.Join(append(errs, err)...))
 	}
 	return nil
@@ -173,45 +171,48 @@ func (g *cgroups) makeUnified(limited bool) error {
 	return g.mkdir("", parent)
 }
 
-// limit writes the limits of m.
-func (g *cgroups) limit(m *machine) error {
-	if dir, ok := g.made[""]; ok {
-		return g.limitUnified(dir, m)
-	}
-	dir, ok := g.made["cpu"]
-	if !ok {
-		return errors.New("no cgroup with the controller cpu can be made")
-	}
-	if m.limit > 0 {
-		if err := write(dir, "cpu.cfs_period_us", strconv.Itoa(cpuPeriod)); err != nil {
-			return err
-		}
-		if err := write(dir, "cpu.cfs_quota_us", strconv.FormatInt(quota(m), 10)); err != nil {
-			return err
+// limit writes what a system with so many processors gets of the host's.
+func (g *cgroups) limit(s shares, processors int) error {
+	dir, unified := g.made[""]
+	if !unified {
+		var ok bool
+		if dir, ok = g.made["cpu"]; !ok {
+			return errors.New("no cgroup with the controller cpu can be made")
 		}
 	}
-	if m.weight > 0 { // 100 is the default here, 1024 there
-		return write(dir, "cpu.shares", strconv.Itoa(max(2, int(m.weight)*1024/100)))
+	for _, f := range s.files(processors, unified) {
+		if err := write(dir, f.name, f.text); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-func (g *cgroups) limitUnified(dir string, m *machine) error {
-	if m.limit > 0 {
-		if err := write(dir, "cpu.max", fmt.Sprintf("%d %d", quota(m), cpuPeriod)); err != nil {
-			return err
-		}
-	}
-	if m.weight > 0 {
-		return write(dir, "cpu.weight", strconv.Itoa(int(m.weight)))
-	}
-	return nil
-}
+// A setting is a file of a cgroup and what is written to it.
+type setting struct{ name, text string }
 
-// quota is the processor time of all processors of m in one period, in µs:
-// the kernel wants at least a millisecond.
-func quota(m *machine) int64 {
-	return max(1000, int64(m.limit)*int64(m.processors)*cpuPeriod/100_000)
+// files are the files of the controller cpu, of version 2 if unified is set.
+func (s shares) files(processors int, unified bool) (f []setting) {
+	quota := s.quota(processors)
+	switch {
+	case s.limit == 0:
+	case unified && quota == 0:
+		f = append(f, setting{"cpu.max", "max"})
+	case unified:
+		f = append(f, setting{"cpu.max", fmt.Sprintf("%d %d", quota, cpuPeriod)})
+	case quota == 0:
+		f = append(f, setting{"cpu.cfs_quota_us", "-1"})
+	default:
+		f = append(f, setting{"cpu.cfs_period_us", strconv.Itoa(cpuPeriod)}, setting{"cpu.cfs_quota_us", strconv.FormatInt(quota, 10)})
+	}
+	switch {
+	case s.weight == 0:
+	case unified:
+		f = append(f, setting{"cpu.weight", strconv.FormatInt(s.weight, 10)})
+	default: // 100 is the default here, 1024 there
+		f = append(f, setting{"cpu.shares", strconv.FormatInt(max(2, s.weight*1024/defaultWeight), 10)})
+	}
+	return f
 }
 
 // add moves a process into the cgroups.

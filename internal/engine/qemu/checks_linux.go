@@ -60,13 +60,18 @@ var firmwareFolders = []string{"/usr/share/qemu", "/usr/local/share/qemu", "/usr
 func checkFirmware() Check {
 	c := Check{Name: "firmware", Remedy: install}
 	for _, d := range firmwareFolders {
-		p := filepath.Join(d, firmware)
+		p := filepath.Join(d, fastFirmware)
 		if _, err := os.Stat(p); err == nil {
 			c.OK, c.Detail = true, p
+			if uefi, err := firmwareFor(&machine{boot: &boot{uefi: true}}); err == nil {
+				c.Detail += ", " + uefi
+			} else {
+				c.Detail += "; none to boot by UEFI (" + installUEFI + ")"
+			}
 			return c
 		}
 	}
-	c.Detail = firmware + " is in none of " + strings.Join(firmwareFolders, ", ")
+	c.Detail = fastFirmware + " is in none of " + strings.Join(firmwareFolders, ", ")
 	return c
 }
 

@@ -1,6 +1,7 @@
 package qemu
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -44,6 +45,12 @@ func editCmdline(line string, extra ...string) string {
 		// leads, is still the user's.
 		extra = append([]string{"console=ttyS0"}, extra...)
 	}
+	if !slices.ContainsFunc(words, isPanicWord) {
+		// With a console uvm leaves it out, for people who read the screen.
+		// What a machine prints is kept here, and one that has panicked must
+		// end.
+		extra = append([]string{"panic=-1"}, extra...)
+	}
 	words = append(words[:head:head], append(extra, words[head:]...)...)
 	out := strings.Join(words, " ")
 	if hasInit {
@@ -65,14 +72,11 @@ func emulationWords(khz int) []string {
 	return words
 }
 
-// lowMemoryMB is the most memory that is all below 4 GiB on this machine.
-const lowMemoryMB = 2816
-
 // memoryWords are the words for a machine of that memory. The addresses for
 // persistent memory make a kernel believe that there are devices which cannot
 // reach all memory, and set 64 MB of it aside to copy through.
-func memoryWords(mb int64) []string {
-	if mb <= lowMemoryMB {
+func memoryWords(o memoryOptions) []string {
+	if o.allLow() {
 		return []string{"swiotlb=noforce"}
 	}
 	return nil
@@ -114,6 +118,8 @@ func isRootWord(w string) bool {
 	}
 	return strings.HasPrefix(w, "initrd=") || strings.HasPrefix(w, "root=") || strings.HasPrefix(w, "init=")
 }
+
+func isPanicWord(w string) bool { return strings.HasPrefix(w, "panic=") }
 
 func hasPrefix(words []string, prefix string) bool {
 	for _, w := range words {

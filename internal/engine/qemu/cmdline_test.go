@@ -22,7 +22,7 @@ func TestEditCmdline(t *testing.T) {
 		},
 		"console pipe": {
 			` 8250_core.nr_uarts=1 8250_core.skip_txen_test=1 console=ttyS0,115200 pci=off nr_cpus=2 brd.rd_nr=0 pmtmr=0 -- -e 1 sh -c "/bin/vsockexec /bin/gcs & exec sh"`,
-			`8250_core.nr_uarts=1 8250_core.skip_txen_test=1 console=ttyS0,115200 nr_cpus=2 brd.rd_nr=0 -- -e 1 sh -c "/bin/vsockexec /bin/gcs & exec sh"`,
+			`panic=-1 8250_core.nr_uarts=1 8250_core.skip_txen_test=1 console=ttyS0,115200 nr_cpus=2 brd.rd_nr=0 -- -e 1 sh -c "/bin/vsockexec /bin/gcs & exec sh"`,
 		},
 		"the user's words stay": {
 			" 8250_core.nr_uarts=0 panic=-1 quiet pci=off pmtmr=0 8250_core.nr_uarts=0 a=b pci=off nr_cpus=2 brd.rd_nr=0 pmtmr=0 -- x",
@@ -44,10 +44,11 @@ func TestEditCmdline(t *testing.T) {
 			" 8250_core.nr_uarts=0 panic=-1 quiet -- mine pci=off nr_cpus=2 brd.rd_nr=0 pmtmr=0 -- x",
 			"console=ttyS0 panic=-1 quiet -- mine pci=off nr_cpus=2 brd.rd_nr=0 pmtmr=0 -- x",
 		},
-		"-- in quotes":     {`foo="a -- b" pmtmr=0 -- x`, `console=ttyS0 foo="a -- b" -- x`},
-		"somebody else's":  {"root=/dev/sda console=hvc0 pci=off", "root=/dev/sda console=ttyS0 console=hvc0 pci=off"},
-		"spaces in quotes": {`a="b  c" 8250_core.nr_uarts=0`, `console=ttyS0 a="b  c" 8250_core.nr_uarts=0`},
-		"empty":            {"", "console=ttyS0"},
+		"-- in quotes":                       {`foo="a -- b" pmtmr=0 -- x`, `panic=-1 console=ttyS0 foo="a -- b" -- x`},
+		"somebody else's":                    {"root=/dev/sda console=hvc0 pci=off", "root=/dev/sda panic=-1 console=ttyS0 console=hvc0 pci=off"},
+		"spaces in quotes":                   {`a="b  c" 8250_core.nr_uarts=0`, `panic=-1 console=ttyS0 a="b  c" 8250_core.nr_uarts=0`},
+		"the user's word for a panic counts": {"console=ttyS0,115200 panic=0 pci=off nr_cpus=2 brd.rd_nr=0 pmtmr=0 -- x", "console=ttyS0,115200 panic=0 nr_cpus=2 brd.rd_nr=0 -- x"},
+		"empty":                              {"", "panic=-1 console=ttyS0"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := editCmdline(c.in); got != c.want {
@@ -55,15 +56,23 @@ func TestEditCmdline(t *testing.T) {
 			}
 		})
 	}
-	if got, want := editCmdline("root=/dev/sda ro x", "no_timer_check"), "root=/dev/sda ro console=ttyS0 no_timer_check x"; got != want {
+	if got, want := editCmdline("root=/dev/sda ro x", "no_timer_check"), "root=/dev/sda ro panic=-1 console=ttyS0 no_timer_check x"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
 
 func TestMemoryWords(t *testing.T) {
-	for mb, want := range map[int64]string{128: "[swiotlb=noforce]", 2816: "[swiotlb=noforce]", 2817: "[]"} {
-		if got := fmt.Sprint(memoryWords(mb)); got != want {
-			t.Errorf("%d MB: got %s, want %s", mb, got, want)
+	for o, want := range map[memoryOptions]string{
+		{sizeMB: 128}:                  "[swiotlb=noforce]",
+		{sizeMB: 2815}:                 "[swiotlb=noforce]",
+		{sizeMB: 2816}:                 "[]",
+		{sizeMB: 512, lowGapMB: 1024}:  "[swiotlb=noforce]",
+		{sizeMB: 512, lowGapMB: 3584}:  "[swiotlb=noforce]",
+		{sizeMB: 512, lowGapMB: 3840}:  "[]",
+		{sizeMB: 2048, lowGapMB: 2560}: "[]",
+	} {
+		if got := fmt.Sprint(memoryWords(o)); got != want {
+			t.Errorf("%+v: got %s, want %s", o, got, want)
 		}
 	}
 }

@@ -25,23 +25,25 @@ const (
 type machine struct {
 	id          string
 	owner       string
-	memoryMB    int64
-	prealloc    bool // all memory is taken from the host at the start
+	memory      memoryOptions
 	processors  int
-	limit       int32 // 1/1000 of a percent of all processors, 0 for none
-	weight      int32 // against other VMs, 0 for the default
+	shares      shares
 	resets      bool  // a reset of the guest boots it again
 	boot        *boot // nil boots nothing
 	consolePath string
 	controllers []int // SCSI controllers, sorted
 	pmemCount   int
 	pmemMax     int64 // bytes of one device
+	qos         hcsschema.StorageQoS
+	screen      *hcsschema.VideoMonitor // nil without one
 	attached    []attachment
 }
 
-// A boot is a kernel with what it is given.
+// A boot is a kernel with what it is given. uefi starts it as a program of
+// the firmware, else it is started directly.
 type boot struct {
 	kernel, initrd, cmdline string
+	uefi                    bool
 }
 
 // An attachment is a device that a path names: one of the others is set. The
@@ -72,10 +74,10 @@ func newMachine(id string, doc hcs.Document, hostProcessors int) (*machine, erro
 		return nil, errors.New("document has no VirtualMachine")
 	}
 	m := &machine{
-		id: id, owner: cs.Owner, memoryMB: defaultMemoryMB,
+		id: id, owner: cs.Owner, memory: memoryOptions{sizeMB: defaultMemoryMB},
 		processors: min(2, hostProcessors), resets: !vm.StopOnReset,
 	}
-	for _, part := range []func(*hcsschema.VirtualMachine) error{m.setBoot, m.setTopology, m.setConsole, m.setSCSI, m.setPMem, m.setNICs} {
+	for _, part := range []func(*hcsschema.VirtualMachine) error{m.setBoot, m.setProcessor, m.setConsole, m.setScreen, m.setSCSI, m.setQoS, m.setPMem, m.setMemory, m.setNICs} {
 		if err := part(vm); err != nil {
 			return nil, err
 		}
@@ -102,9 +104,9 @@ func (m *machine) setBoot(vm *hcsschema.VirtualMachine) error {
 	return nil
 }
 
-// setFirmwareBoot starts what the firmware would: a Linux kernel, which is a
-// program of the firmware too, from a folder of the host. The kernel's part
-// that runs there finds its initrd by the first word of the command line.
+// setFirmwareBoot has the firmware start a Linux kernel, which is a program
+// for UEFI too, from a folder of the host. The first word of the command line
+// may name its initrd.
 func (m *machine) setFirmwareBoot(u *hcsschema.Uefi) error {
 	e := u.BootThis
 	if e == nil || e.DeviceType != hcsschema.DeviceTypeVmbFs || e.VmbFsRootPath == "" {
@@ -117,7 +119,7 @@ func (m *machine) setFirmwareBoot(u *hcsschema.Uefi) error {
 		}
 		return filepath.Join(e.VmbFsRootPath, p), nil
 	}
-	b := &boot{cmdline: e.OptionalData}
+	b := &boot{cmdline: e.OptionalData, uefi: true}
 	var err error
 	if b.kernel, err = inside(e.DevicePath); err != nil {
 		return err
@@ -133,35 +135,29 @@ func (m *machine) setFirmwareBoot(u *hcsschema.Uefi) error {
 	return nil
 }
 
-func (m *machine) setTopology(vm *hcsschema.VirtualMachine) error {
-	if vm.ComputeTopology == nil {
+func (m *machine) setProcessor(vm *hcsschema.VirtualMachine) error {
+	if vm.ComputeTopology == nil || vm.ComputeTopology.Processor == nil {
 		return nil
 	}
-	if mem := vm.ComputeTopology.Memory; mem != nil {
-		if mem.SizeInMB < 0 {
-			return fmt.Errorf("memory of %d MB is negative", mem.SizeInMB)
-		}
-		if mem.SizeInMB > 0 {
-			m.memoryMB = int64(mem.SizeInMB)
-		}
-		m.prealloc = !mem.AllowOvercommit
-		if mem.EnableDeferredCommit && m.prealloc {
-			return fmt.Errorf("%w: member VirtualMachine.ComputeTopology.Memory.EnableDeferredCommit without AllowOvercommit", hcs.ErrNotSupported)
-		}
+	p := vm.ComputeTopology.Processor
+	if p.Count < 0 || p.Count > maxProcessors {
+		return fmt.Errorf("%d processors: from 1 to %d are possible", p.Count, maxProcessors)
 	}
-	if p := vm.ComputeTopology.Processor; p != nil {
-		switch {
-		case p.Count < 0 || p.Count > maxProcessors:
-			return fmt.Errorf("%d processors: from 1 to %d are possible", p.Count, maxProcessors)
-		case p.Limit < 0 || p.Limit > 100_000:
-			return fmt.Errorf("processor limit %d: from 1 to 100000 are possible", p.Limit)
-		case p.Weight < 0 || p.Weight > 10_000:
-			return fmt.Errorf("processor weight %d: from 1 to 10000 are possible", p.Weight)
-		}
-		if p.Count > 0 {
-			m.processors = int(p.Count)
-		}
-		m.limit, m.weight = p.Limit, p.Weight
+	if p.Count > 0 {
+		m.processors = int(p.Count)
+	}
+	m.shares = shares{limit: int64(p.Limit), weight: int64(p.Weight)}
+	return m.shares.check()
+}
+
+// setQoS limits the disks.
+func (m *machine) setQoS(vm *hcsschema.VirtualMachine) error {
+	if vm.StorageQoS == nil {
+		return nil
+	}
+	m.qos = *vm.StorageQoS
+	if m.qos.IopsMaximum < 0 || m.qos.BandwidthMaximum < 0 {
+		return fmt.Errorf("limits of disks must not be negative: %d requests, %d bytes a second", m.qos.IopsMaximum, m.qos.BandwidthMaximum)
 	}
 	return nil
 }

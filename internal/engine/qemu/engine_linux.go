@@ -178,12 +178,16 @@ func (e *Engine) create(ctx context.Context, id string, doc hcs.Document) (_ *sy
 	if err != nil {
 		return nil, err
 	}
+	firmware, err := firmwareFor(m)
+	if err != nil {
+		return nil, err
+	}
 	d := e.decide()
 	if d.err != nil {
 		return nil, d.err
 	}
 	if m.boot != nil {
-		m.boot.cmdline = editCmdline(m.boot.cmdline, append(memoryWords(m.memoryMB), d.words...)...)
+		m.boot.cmdline = editCmdline(m.boot.cmdline, append(memoryWords(m.memory), d.words...)...)
 	}
 
 	s, err := newSystem(m, e.log)
@@ -199,7 +203,7 @@ func (e *Engine) create(ctx context.Context, id string, doc hcs.Document) (_ *sy
 	if s.claim, err = e.run.claim(id); err != nil {
 		return nil, err
 	}
-	if err := s.launch(ctx, binary, d.accel, files); err != nil {
+	if err := s.launch(ctx, vmm{binary, d.accel, firmware}, files); err != nil {
 		return nil, err
 	}
 	return s, nil

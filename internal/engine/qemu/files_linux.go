@@ -76,6 +76,9 @@ func openBoot(m *machine) (b bootFiles, err error) {
 	if !isKernel(b.kernel) {
 		return b, fmt.Errorf("%s is not a Linux kernel: neither a vmlinux nor a bzImage", m.boot.kernel)
 	}
+	if m.boot.uefi && !isUEFIProgram(b.kernel) {
+		return b, fmt.Errorf("%s is not a program for UEFI: a bzImage is, a vmlinux is not", m.boot.kernel)
+	}
 	initrd := m.boot.initrd
 	if m.bootsFromPMem() {
 		beside := filepath.Join(filepath.Dir(m.boot.kernel), modulesImage)

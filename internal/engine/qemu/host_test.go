@@ -22,7 +22,6 @@ import (
 	"time"
 
 	"github.com/byrevm/byre/hcs"
-	"github.com/byrevm/byre/hcsschema"
 )
 
 func testRun(t *testing.T) *runFolder {
@@ -394,7 +393,7 @@ func TestParseCgroups(t *testing.T) {
 
 // Limits end in the files of cgroups, of both versions.
 func TestCgroupLimits(t *testing.T) {
-	m := &machine{processors: 2, limit: 25_000, weight: 200}
+	m := &machine{processors: 2, shares: shares{limit: 25_000, weight: 200}}
 	for name, c := range map[string]struct {
 		host func(root string) *cgroupHost
 		want map[string]string
@@ -447,27 +446,6 @@ func TestCgroupLimits(t *testing.T) {
 			t.Errorf("without limits: %v", err)
 		}
 	})
-}
-
-// A real limit, where this host has cgroups that we may use.
-func TestProcessorLimit(t *testing.T) {
-	e := testEngine(t)
-	checkResidue(t, e)
-	s, err := e.Create(t.Context(), "vm", testDocument(t, func(cs *hcsschema.ComputeSystem) {
-		cs.VirtualMachine.ComputeTopology.Processor.Limit = 50_000
-	}))
-	if errors.Is(err, hcs.ErrNotSupported) {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	for c, dir := range s.(*system).cgroups.made {
-		if b, err := os.ReadFile(filepath.Join(dir, "cgroup.procs")); err != nil || !strings.Contains(string(b), fmt.Sprint(s.(*system).proc.pid())) {
-			t.Errorf("QEMU is not in the cgroup of %q: %q, %v", c, b, err)
-		}
-	}
 }
 
 func TestHasFlag(t *testing.T) {

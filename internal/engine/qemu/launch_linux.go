@@ -21,13 +21,19 @@ import (
 // firstFile is the descriptor at which a child finds the first of its files.
 const firstFile = 3
 
+// A vmm is the QEMU of this host.
+type vmm struct {
+	binary, accel string
+	firmware      string
+}
+
 // launch brings s to where Start can let the guest run. On error the caller
 // closes s, which undoes all of it.
-func (s *system) launch(ctx context.Context, binary, accel string, files bootFiles) error {
+func (s *system) launch(ctx context.Context, v vmm, files bootFiles) error {
 	if err := s.stage("cgroup", s.makeCgroups); err != nil {
 		return err
 	}
-	if err := s.bringUp(ctx, binary, accel, files); err != nil {
+	if err := s.bringUp(ctx, v, files); err != nil {
 		return err
 	}
 	if len(s.m.attached) == 0 {
@@ -44,17 +50,22 @@ func (s *system) launch(ctx context.Context, binary, accel string, files bootFil
 }
 
 // bringUp starts QEMU and connects to it.
-func (s *system) bringUp(ctx context.Context, binary, accel string, files bootFiles) error {
+func (s *system) bringUp(ctx context.Context, v vmm, files bootFiles) error {
 	defer close(s.connected)
 	var conn *net.UnixConn
 	err := s.stage("vmm-spawn", func() (err error) {
-		conn, err = s.spawn(ctx, binary, accel, files)
+		conn, err = s.spawn(ctx, v, files)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	return s.stage("vmm-ready", func() error { return s.connect(ctx, conn) })
+	return s.stage("vmm-ready", func() error {
+		if err := s.connect(ctx, conn); err != nil || s.m.screen == nil {
+			return err
+		}
+		return s.openScreen(ctx)
+	})
 }
 
 func (s *system) makeCgroups() error {
@@ -84,8 +95,8 @@ func (s *system) makeCgroups() error {
 }
 
 // spawn starts QEMU with its sockets and files and returns our end of QMP.
-func (s *system) spawn(ctx context.Context, binary, accel string, files bootFiles) (_ *net.UnixConn, err error) {
-	cred := credential(s.claim.rec.UID, accel)
+func (s *system) spawn(ctx context.Context, v vmm, files bootFiles) (_ *net.UnixConn, err error) {
+	cred := credential(s.claim.rec.UID, v.accel)
 	var child []*os.File // closed here in any case; QEMU has its own
 	defer func() {
 		for _, f := range child {
@@ -96,7 +107,7 @@ func (s *system) spawn(ctx context.Context, binary, accel string, files bootFile
 		child = append(child, f)
 		return firstFile + len(child) - 1
 	}
-	var in inherited
+	in := inherited{firmware: v.firmware}
 	ourQMP, theirs, err := socketpair("qmp")
 	if err != nil {
 		return nil, err
@@ -140,7 +151,7 @@ func (s *system) spawn(ctx context.Context, binary, accel string, files bootFile
 		}
 		*f.path = fmt.Sprintf("/proc/self/fd/%d", pass(dup))
 	}
-	cmd := exec.Command(binary, argv(s.m, accel, in)...)
+	cmd := exec.Command(v.binary, argv(s.m, v.accel, in)...)
 	cmd.Dir = "/"
 	cmd.Env = []string{"PATH=/usr/bin:/bin", "LC_ALL=C"}
 	cmd.ExtraFiles = child
@@ -262,6 +273,9 @@ func (s *system) supervise() {
 		s.qmp.Close()
 	}
 	s.vsock.Close()
+	if s.screen != nil {
+		s.screen.Close()
+	}
 	e := end{booted: s.m.boot != nil, console: s.console.text.all()}
 	s.proc.describe(&e)
 	if e.signal != "" && s.cgroups.oomKilled() {

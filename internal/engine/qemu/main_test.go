@@ -17,8 +17,13 @@ import (
 )
 
 // The test binary is also, run by itself, an owner of a system that can be
-// killed, and a QEMU that fails.
+// killed, a QEMU that fails, and a process that needs a processor.
 func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == "spin" {
+		fmt.Println("spinning")
+		for {
+		}
+	}
 	if len(os.Args) > 2 {
 		switch os.Args[1] {
 		case "own":

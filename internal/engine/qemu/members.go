@@ -32,7 +32,11 @@ var honoured = []string{
 	"VirtualMachine.ComputeTopology",
 	"VirtualMachine.ComputeTopology.Memory",
 	"VirtualMachine.ComputeTopology.Memory.AllowOvercommit",
+	"VirtualMachine.ComputeTopology.Memory.EnableColdDiscardHint",
 	"VirtualMachine.ComputeTopology.Memory.EnableDeferredCommit",
+	"VirtualMachine.ComputeTopology.Memory.HighMmioBaseInMB",
+	"VirtualMachine.ComputeTopology.Memory.HighMmioGapInMB",
+	"VirtualMachine.ComputeTopology.Memory.LowMmioGapInMB",
 	"VirtualMachine.ComputeTopology.Memory.SizeInMB",
 	"VirtualMachine.ComputeTopology.Processor",
 	"VirtualMachine.ComputeTopology.Processor.Count",
@@ -41,6 +45,7 @@ var honoured = []string{
 	"VirtualMachine.Devices",
 	"VirtualMachine.Devices.ComPorts",
 	"VirtualMachine.Devices.ComPorts[].NamedPipe",
+	"VirtualMachine.Devices.Keyboard",
 	"VirtualMachine.Devices.NetworkAdapters",
 	"VirtualMachine.Devices.NetworkAdapters[].EndpointId",
 	"VirtualMachine.Devices.NetworkAdapters[].MacAddress",
@@ -50,6 +55,9 @@ var honoured = []string{
 	"VirtualMachine.Devices.Scsi[].Attachments[].Path",
 	"VirtualMachine.Devices.Scsi[].Attachments[].ReadOnly",
 	"VirtualMachine.Devices.Scsi[].Attachments[].Type",
+	"VirtualMachine.Devices.VideoMonitor",
+	"VirtualMachine.Devices.VideoMonitor.HorizontalResolution",
+	"VirtualMachine.Devices.VideoMonitor.VerticalResolution",
 	"VirtualMachine.Devices.VirtualPMem",
 	"VirtualMachine.Devices.VirtualPMem.Devices",
 	"VirtualMachine.Devices.VirtualPMem.Devices[].HostPath",
@@ -58,12 +66,16 @@ var honoured = []string{
 	"VirtualMachine.Devices.VirtualPMem.MaximumCount",
 	"VirtualMachine.Devices.VirtualPMem.MaximumSizeBytes",
 	"VirtualMachine.StopOnReset",
+	"VirtualMachine.StorageQoS",
+	"VirtualMachine.StorageQoS.BandwidthMaximum",
+	"VirtualMachine.StorageQoS.IopsMaximum",
 }
 
 // The members that mean nothing on Linux and are accepted, with why.
 var meaningless = map[string]string{
-	"VirtualMachine.Devices.HvSocket": "who on the host may open sockets is a Windows security descriptor; here only the owner of the system can reach its sockets",
-	"VirtualMachine.Devices.Plan9":    "the server of file shares is part of the engine; a share that the document itself names is refused",
+	"VirtualMachine.Devices.EnhancedModeVideo": "a remote desktop that Windows guests serve, beside the screen; where only the owner of the system can see that, nobody needs leave for it",
+	"VirtualMachine.Devices.HvSocket":          "who on the host may open sockets is a Windows security descriptor; here only the owner of the system can reach its sockets",
+	"VirtualMachine.Devices.Plan9":             "the server of file shares is part of the engine; a share that the document itself names is refused",
 }
 
 // checkMembers refuses the first member, in alphabetical order, that is on

@@ -41,11 +41,11 @@ func checkMemory(m *machine) error {
 	if err != nil {
 		return fmt.Errorf("reading the memory of the host: %w", err)
 	}
-	if m.memoryMB > total {
-		return fmt.Errorf("memory of %d MB is more than the host's %d MB", m.memoryMB, total)
+	if m.memory.sizeMB > total {
+		return fmt.Errorf("memory of %d MB is more than the host's %d MB", m.memory.sizeMB, total)
 	}
-	if m.prealloc && m.memoryMB > available {
-		return fmt.Errorf("memory of %d MB, which must not be overcommitted, is more than the %d MB that are free", m.memoryMB, available)
+	if m.memory.prealloc && m.memory.sizeMB > available {
+		return fmt.Errorf("memory of %d MB, which must not be overcommitted, is more than the %d MB that are free", m.memory.sizeMB, available)
 	}
 	return nil
 }

@@ -24,15 +24,22 @@ func (s *system) modify(ctx context.Context, req *hcsschema.ModifySettingRequest
 	if s.Err() != nil {
 		return hcs.ErrStopped
 	}
-	a, err := s.m.request(req)
-	if err != nil {
-		return err
+	limits := req.ResourcePath == hcs.PathProcessorLimits && req.GuestRequest == nil
+	var a attachment
+	if !limits {
+		var err error
+		if a, err = s.m.request(req); err != nil {
+			return err
+		}
 	}
 	s.mu.Lock()
 	started := s.started
 	s.mu.Unlock()
 	if !started {
 		return fmt.Errorf("%w: the system has not been started", hcs.ErrInvalidState)
+	}
+	if limits {
+		return s.modifyLimits(req)
 	}
 	if req.RequestType == hcsschema.Remove {
 		return s.unplug(ctx, a.path)

@@ -27,7 +27,7 @@ func (s *system) properties(types []hcsschema.PropertyType) (*hcsschema.Properti
 	for _, t := range types {
 		switch t {
 		case hcsschema.PTMemory:
-			pages := uint64(s.m.memoryMB) << 8
+			pages := uint64(s.m.memory.sizeMB) << 8
 			p.Memory = &hcsschema.MemoryInformationForVm{
 				VirtualNodeCount:     1,
 				VirtualMachineMemory: &hcsschema.VmMemory{ReservedMemory: pages, AssignedMemory: pages},

@@ -94,7 +94,7 @@ func (d *disk) add(ctx context.Context, s *system) (err error) {
 		return err
 	}
 	undo = append(undo, func() error { return s.dropFile(ctx, d.set) })
-	if err := s.qmp.Execute(ctx, "blockdev-add", d.blockdev(), nil); err != nil {
+	if err := s.qmp.Execute(ctx, "blockdev-add", d.blockdev(s.m.limitsDisks()), nil); err != nil {
 		return fmt.Errorf("opening %s: %w", d.name, err)
 	}
 	undo = append(undo, func() error { return s.dropNode(ctx, d.node()) })
@@ -104,8 +104,9 @@ func (d *disk) add(ctx context.Context, s *system) (err error) {
 	}, nil)
 }
 
-// blockdev describes the node: its format is never guessed by QEMU.
-func (d *disk) blockdev() map[string]any {
+// blockdev describes the node: its format is never guessed by QEMU. A limited
+// disk shares the limits with all others.
+func (d *disk) blockdev(limited bool) map[string]any {
 	driver := "file"
 	if d.block {
 		driver = "host_device"
@@ -130,7 +131,14 @@ func (d *disk) blockdev() map[string]any {
 			node["size"] = d.image.size
 		}
 	}
-	return node
+	if !limited {
+		return node
+	}
+	delete(node, "node-name")
+	return map[string]any{
+		"driver": "throttle", "node-name": d.node(), "throttle-group": diskGroup,
+		"read-only": d.readOnly, "cache": cache, "discard": "unmap", "file": node,
+	}
 }
 
 func (d *disk) remove(ctx context.Context, s *system) (kept bool, err error) {

@@ -36,12 +36,18 @@ type system struct {
 	cgroups   *cgroups
 	watcher   *watcher
 	console   *console
+	screen    net.Listener // nil without one; closed with QEMU
 	vsock     *vhostuser.Device
 	folders   folders
 	proc      *process
 	qmp       *qmp.Client
 	network   hns.Network
 	nics      nics
+
+	shares struct { // of processors, as they are now
+		sync.Mutex
+		now shares
+	}
 
 	connected chan struct{} // closed once qmp is set, or never will be
 	done      chan struct{} // closed once exit is set
@@ -66,10 +72,12 @@ func newSystem(m *machine, log *slog.Logger) (*system, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &system{
+	s := &system{
 		m: m, runtimeID: id, log: log.With("uvm", m.id), connected: make(chan struct{}), done: make(chan struct{}),
 		slots: make(map[hcs.Path]*slot), deleted: make(map[string]chan struct{}),
-	}, nil
+	}
+	s.shares.now = m.shares
+	return s, nil
 }
 
 func (s *system) ID() string            { return s.m.id }
