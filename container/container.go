@@ -35,7 +35,18 @@ type Config struct {
 	Spec *specs.Spec
 
 	// Layers are the read-only disks of the root, the lowest first, as an OCI
-	// manifest lists them. At least one.
+	// manifest lists them. Without them, and for a Windows guest always, the
+	// root is what the spec says: the folders in Windows.LayerFolders, the
+	// top-most layer first, the base last but one, the scratch folder last;
+	// or, for a Linux guest, the folder Root.Path of the host.
+	//
+	// In a layer folder for a Linux guest is layer.vhd; in the scratch folder
+	// is sandbox.vhdx, which for a Windows guest is made if it is not there.
+	// Mounts may be of the types physical-disk, virtual-disk and
+	// automanage-virtual-disk (deleted with the container) then, those of a
+	// Windows guest also named pipes; devices of the type gpu are assigned to
+	// a Linux guest; annotations io.microsoft.container.… limit a Windows
+	// container.
 	Layers []string
 
 	// Scratch is the disk that takes what the container writes, with an empty
@@ -65,10 +76,12 @@ var validID = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$`)
 type Container struct {
 	cow.Container
 
-	vm     *uvm.UtilityVM
-	stages []hcs.Stage
+	vm      *uvm.UtilityVM
+	process *specs.Process // of a Windows container
+	stages  []hcs.Stage
 
 	started atomic.Bool // there is a process, so there will be an exit
+	ended   atomic.Bool // somebody has seen the end
 
 	deleting sync.Mutex // one Delete at a time
 	undo     []step     // what Delete has left to do, last first; guarded by deleting once Create has returned
@@ -89,6 +102,9 @@ type step struct {
 func Create(ctx context.Context, vm *uvm.UtilityVM, c Config) (_ *Container, err error) {
 	if err := c.check(); err != nil {
 		return nil, fmt.Errorf("creating container: %w", err)
+	}
+	if vm.OS() == "windows" || len(c.Layers) == 0 {
+		return createFromFolders(ctx, vm, c)
 	}
 	shared, err := binds(c.Spec.Mounts)
 	if err != nil {
@@ -165,7 +181,7 @@ func (c *Config) check() error {
 	switch {
 	case c.Spec == nil || c.Spec.Process == nil:
 		return errors.New("the spec has no process")
-	case len(c.Layers) == 0:
+	case len(c.Layers) == 0 && !c.hasFolders():
 		return errors.New("there are no layers")
 	case c.ScratchSize < 0:
 		return fmt.Errorf("size of the scratch disk %d is negative", c.ScratchSize)
@@ -194,7 +210,14 @@ func (k *Container) Command(name string, args ...string) *cow.Cmd {
 
 // Init returns the container's own process: what its spec says. Set the
 // streams and start it, once. See [cow.Cmd].
-func (k *Container) Init() *cow.Cmd { return &cow.Cmd{Host: k} }
+func (k *Container) Init() *cow.Cmd { return &cow.Cmd{Host: k, Spec: k.process} }
+
+// Wait returns when the container has ended.
+func (k *Container) Wait() error {
+	err := k.Container.Wait()
+	k.ended.Store(err == nil)
+	return err
+}
 
 // CreateProcess starts a process, as [cow.ProcessHost] says. An error can be
 // compared with [ErrCommandNotFound] and [ErrCommandNotExecutable].
@@ -215,6 +238,9 @@ const (
 // stop makes sure that nothing of the container runs, its init included that
 // the guest keeps ready for the first CreateProcess.
 func (k *Container) stop(ctx context.Context) error {
+	if k.ended.Load() {
+		return nil
+	}
 	ended := make(chan struct{})
 	go func() { // ends at the latest when the container is closed
 		defer close(ended)
@@ -267,7 +293,7 @@ func (k *Container) release(ctx context.Context) error {
 
 // endPatience is how long the end of a VM may come after that of the
 // connection to its guest.
-const endPatience = 3 * time.Second
+var endPatience = 3 * time.Second // shorter in tests
 
 // vmEnded reports whether the VM has ended, or is about to.
 func (k *Container) vmEnded() bool {

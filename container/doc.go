@@ -8,6 +8,9 @@
 //	defer c.Delete(ctx)
 //	err = c.Command().Run()...
 //
+// A container can also be made of the layer folders that a spec names, as the
+// Windows runtimes do it, for guests of both kinds: see [Config].
+//
 // A layer goes into the VM as a read-only device: persistent memory while
 // there is room, a SCSI disk after that. The agent mounts the layers, puts a
 // writable scratch disk on top and hands the union to its OCI runtime.

@@ -42,9 +42,10 @@ func (k *Container) connect(ctx context.Context, spec *specs.Spec, n hns.Network
 	if err != nil {
 		return "", fmt.Errorf("looking up the network namespace: %w", err)
 	}
-	switch err := k.vm.AddNetNS(ctx, namespace); {
+	id := namespace // which is "" when this fails
+	switch err := k.vm.AddNetNS(ctx, id); {
 	case err == nil:
-		k.push("disconnecting the network", func(ctx context.Context) error { return k.vm.RemoveNetNS(ctx, namespace) })
+		k.push("disconnecting the network", func(ctx context.Context) error { return k.vm.RemoveNetNS(ctx, id) })
 	case !errors.Is(err, uvm.ErrNetNSAlreadyAttached): // else it is somebody else's to remove
 		return "", fmt.Errorf("adding the network namespace: %w", err)
 	}

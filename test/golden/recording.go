@@ -84,9 +84,6 @@ func (rec *Recording) notCovered() string {
 		if s.Op == "CreateComputeSystem" {
 			return "recorded below package uvm"
 		}
-		if s.name() == "hcsoci.CreateContainer" {
-			return "building containers from layer folders is not there yet"
-		}
 	}
 	if len(rec.Steps) > 0 && rec.Steps[0].Op != "CreateLCOW" && rec.Steps[0].Op != "CreateWCOW" {
 		return "a container without a utility VM"
