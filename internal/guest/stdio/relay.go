@@ -14,10 +14,10 @@ import (
 
 // A relay begins with a small buffer and has a larger one when it is filled:
 // most processes write little, and those that write much are held up by every
-// switch between them and the relay.
+// switch between them and the relay, so that takes all that a pipe holds.
 const (
 	minBuffer = 16 << 10
-	maxBuffer = 256 << 10
+	maxBuffer = 1 << 20
 )
 
 // transfer copies src to dst to its end.
