@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 
+	"github.com/byrevm/byre/hcsschema"
 	"github.com/byrevm/byre/hns"
 )
 
@@ -40,4 +41,16 @@ func (endpoints *NetworkEndpoints) release(ctx context.Context, n hns.Network) e
 		return fmt.Errorf("removing namespace %s: %w", endpoints.Namespace, err)
 	}
 	return nil
+}
+
+// moreOf returns the addresses and routes of an endpoint for which the older
+// form of an adapter has no member.
+func moreOf(e *hns.HNSEndpoint) (configs []hcsschema.LCOWIPConfig, routes []hcsschema.LCOWRoute) {
+	for _, c := range e.IPConfigs {
+		configs = append(configs, hcsschema.LCOWIPConfig{IPAddress: c.IPAddress.String(), PrefixLength: c.PrefixLength})
+	}
+	for _, r := range e.Routes {
+		routes = append(routes, hcsschema.LCOWRoute{NextHop: r.NextHop, DestinationPrefix: r.DestinationPrefix, Metric: r.Metric})
+	}
+	return configs, routes
 }

@@ -162,6 +162,7 @@ func guestNIC(id string, ns *netNS, e *hns.HNSEndpoint) hcsschema.LCOWNetworkAda
 	if e.IPAddress != nil { // without one the guest asks DHCP
 		s.IPAddress = e.IPAddress.String()
 	}
+	s.IPConfigs, s.Routes = moreOf(e)
 	return s
 }
 

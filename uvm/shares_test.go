@@ -187,6 +187,10 @@ func TestNICRequest(t *testing.T) {
 	dhcp := &hns.HNSEndpoint{Id: "a", MacAddress: "m"}
 	own := endpoint("b")
 	own.Namespace = &hns.Namespace{ID: "other"}
+	more := &hns.HNSEndpoint{
+		Id: "c", IPConfigs: []hns.IPConfig{{IPAddress: net.ParseIP("fd00::2"), PrefixLength: 64}},
+		Routes: []hns.Route{{NextHop: "fd00::1", DestinationPrefix: "::/0", Metric: 3}, {DestinationPrefix: "192.0.2.0/24"}},
+	}
 	for name, c := range map[string]struct {
 		e    *hns.HNSEndpoint
 		caps *schema1.GuestDefinedCapabilities
@@ -194,6 +198,8 @@ func TestNICRequest(t *testing.T) {
 	}{
 		"no address":    {dhcp, nil, `{"ID":"","MacAddress":"m","NamespaceID":"NS"}`},
 		"own namespace": {own, nil, `{"ID":"","IPAddress":"10.0.0.2","MacAddress":"00-15-5D-00-00-01","NamespaceID":"other","PrefixLength":24}`},
+		"more": {more, nil, `{"ID":"","IPConfigs":[{"IPAddress":"fd00::2","PrefixLength":64}],"NamespaceID":"NS",` +
+			`"Routes":[{"DestinationPrefix":"::/0","Metric":3,"NextHop":"fd00::1"},{"DestinationPrefix":"192.0.2.0/24"}]}`},
 		"no capability": {own, new(schema1.GuestDefinedCapabilities), ""},
 	} {
 		t.Run(name, func(t *testing.T) {

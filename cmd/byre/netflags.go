@@ -26,11 +26,11 @@ type netFlags struct {
 }
 
 func (f *netFlags) add(s *pflag.FlagSet) {
-	s.StringVar(&f.network, "network", hns.NAT, "`nat`: what this host reaches, but not its loopback; or none: only a loopback")
-	s.StringArrayVarP(&f.publish, "publish", "p", nil, "`[address:]port:port[/udp]`: a port of the host, on 127.0.0.1 if not said otherwise, for one of the container")
+	s.StringVar(&f.network, "network", hns.NAT, "`nat`: what this host reaches, but not its loopback, in user space; bridge: the same by a bridge of byre's own, beside its other containers; bridge:NAME: on a bridge of this host; cni:NAME: what a CNI configuration makes; none: only a loopback")
+	s.StringArrayVarP(&f.publish, "publish", "p", nil, "`[address:]port:port[/udp]`: a port of the host, on 127.0.0.1 if not said otherwise, for one of the container; or two ranges of ports, 8000-8009:80-89")
 	s.StringArrayVar(&f.dns, "dns", nil, "`address` of a server of names (default: the host's, asked by byre)")
 	s.StringArrayVar(&f.dnsSearch, "dns-search", nil, "`domain` to look names up in")
-	s.StringArrayVar(&f.toHost, "add-host", nil, "`name:address` for /etc/hosts; the address host-gateway is where the host's loopback is, which nothing reaches otherwise")
+	s.StringArrayVar(&f.toHost, "add-host", nil, "`name:address` for /etc/hosts; the address host-gateway is the host: its loopback on nat, which nothing reaches otherwise, or the bridge")
 }
 
 // A networkPlan is what the flags say about the network.
@@ -47,25 +47,31 @@ type hostEntry struct {
 
 // plan reads the flags.
 func (f *netFlags) plan() (p networkPlan, err error) {
-	e := &hns.HNSEndpoint{VirtualNetwork: hns.NAT}
+	e := &hns.HNSEndpoint{VirtualNetwork: f.network}
+	kind, name, named := strings.Cut(f.network, ":")
 	switch {
 	case f.network == hns.NAT:
+	case kind == hns.Bridge && named == (name != ""):
+	case kind == hns.CNI && name != "":
 	case f.network == "none":
 		if len(f.publish) > 0 || len(f.dns) > 0 || len(f.dnsSearch) > 0 {
 			return p, errors.New("-p, --dns and --dns-search need a network, and --network none is none")
 		}
 		e = nil
-	case f.network == "bridge" || strings.HasPrefix(f.network, "cni:"):
-		return p, fmt.Errorf("--network %s is not there yet: nat or none", f.network)
 	default:
-		return p, fmt.Errorf("--network %s: want nat or none", f.network)
+		return p, fmt.Errorf("--network %s: want nat, bridge, bridge:NAME, cni:NAME or none", f.network)
 	}
 	for _, s := range f.publish {
-		port, err := parsePort(s)
+		ports, err := parsePorts(s)
+		if err == nil && len(ports)+len(e.Policies) > maxPorts {
+			err = fmt.Errorf("more than %d ports in all", maxPorts)
+		}
 		if err != nil {
 			return p, fmt.Errorf("-p %s: %w", s, err)
 		}
-		e.Policies = append(e.Policies, hns.NewPolicy(port))
+		for _, port := range ports {
+			e.Policies = append(e.Policies, hns.NewPolicy(port))
+		}
 	}
 	for _, s := range f.dns {
 		if _, err := netip.ParseAddr(s); err != nil {
@@ -87,7 +93,10 @@ func (f *netFlags) plan() (p networkPlan, err error) {
 			if e == nil {
 				return p, fmt.Errorf("--add-host %s: --network none has no gateway", s)
 			}
-			loopback = true
+			if kind == hns.CNI {
+				return p, fmt.Errorf("--add-host %s: the gateway of a CNI network need not be this host", s)
+			}
+			loopback = kind == hns.NAT
 		}
 		p.hosts = append(p.hosts, h)
 	}
@@ -101,31 +110,58 @@ func (f *netFlags) plan() (p networkPlan, err error) {
 	return p, nil
 }
 
-// parsePort parses [address:]port:port[/protocol].
-func parsePort(s string) (p hns.PortPolicy, err error) {
-	p = hns.PortPolicy{Type: hns.PolicyNAT, Protocol: "TCP"}
+// maxPorts is how many ports a container can publish: each is a listener.
+const maxPorts = 1000
+
+// parsePorts parses [address:]ports:ports[/protocol], where ports are one or,
+// on both sides as many, FIRST-LAST.
+func parsePorts(s string) (all []hns.PortPolicy, err error) {
+	p := hns.PortPolicy{Type: hns.PolicyNAT, Protocol: "TCP"}
 	ports, protocol, ok := strings.Cut(s, "/")
 	if ok {
 		if p.Protocol = strings.ToUpper(protocol); p.Protocol != "TCP" && p.Protocol != "UDP" {
-			return p, fmt.Errorf("protocol %q is neither tcp nor udp", protocol)
+			return nil, fmt.Errorf("protocol %q is neither tcp nor udp", protocol)
 		}
 	}
 	host, guest, ok := cutLast(ports)
 	if !ok {
-		return p, errors.New("want HOSTPORT:PORT or ADDRESS:HOSTPORT:PORT")
+		return nil, errors.New("want HOSTPORT:PORT or ADDRESS:HOSTPORT:PORT")
 	}
-	if p.InternalPort, err = portNumber(guest); err != nil {
-		return p, err
+	to, last, err := portRange(guest)
+	if err != nil {
+		return nil, err
 	}
 	if address, port, ok := cutLast(host); ok {
 		a, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(address, "["), "]"))
 		if err != nil {
-			return p, err
+			return nil, err
 		}
 		p.ExternalIP, host = a.String(), port
 	}
-	p.ExternalPort, err = portNumber(host)
-	return p, err
+	from, lastFrom, err := portRange(host)
+	if err != nil {
+		return nil, err
+	}
+	if lastFrom-from != last-to {
+		return nil, fmt.Errorf("%d ports of the host for %d of the container", lastFrom-from+1, last-to+1)
+	}
+	for n := 0; n <= last-to; n++ {
+		p.ExternalPort, p.InternalPort = uint16(from+n), uint16(to+n)
+		all = append(all, p)
+	}
+	return all, nil
+}
+
+// portRange parses FIRST-LAST or one port.
+func portRange(s string) (first, last int, err error) {
+	a, b, ok := strings.Cut(s, "-")
+	if first, err = portNumber(a); err != nil || !ok {
+		return first, first, err
+	}
+	if last, err = portNumber(b); err == nil && last < first {
+		err = fmt.Errorf("the range %s ends before it begins", s)
+	}
+	return first, last, err
 }
 
 // cutLast cuts at the last colon.
@@ -137,12 +173,12 @@ func cutLast(s string) (before, after string, ok bool) {
 	return s[:i], s[i+1:], true
 }
 
-func portNumber(s string) (uint16, error) {
+func portNumber(s string) (int, error) {
 	n, err := strconv.ParseUint(s, 10, 16)
 	if err != nil || n == 0 {
 		return 0, fmt.Errorf("%q is not a port from 1 to 65535", s)
 	}
-	return uint16(n), nil
+	return int(n), nil
 }
 
 // parseHost parses name:address or name=address.

@@ -23,8 +23,18 @@ func TestNetworkPlan(t *testing.T) {
 		{[]string{"--add-host", "db:10.0.0.1", "--add-host", "six=fd00::1", "--add-host", "host.docker.internal:host-gateway"},
 			`nat [{"Type":"HostLoopback"}] dns= search= [db 10.0.0.1 six fd00::1 host.docker.internal invalid IP]`},
 
-		{[]string{"--network", "bridge"}, "error: --network bridge is not there yet"},
-		{[]string{"--network", "cni:x"}, "error: --network cni:x is not there yet"},
+		{[]string{"--network", "bridge", "--add-host", "h:host-gateway"}, "bridge [] dns= search= [h invalid IP]"},
+		{[]string{"--network", "bridge:br1", "--dns-search", "a"}, "bridge:br1 [] dns= search=a []"},
+		{[]string{"--network", "cni:x", "--add-host", "a:10.0.0.1"}, "cni:x [] dns= search= [a 10.0.0.1]"},
+		{[]string{"-p", "[::1]:8000-8002:80-82/udp"}, `nat [` +
+			`{"Type":"NAT","Protocol":"UDP","InternalPort":80,"ExternalPort":8000,"ExternalIP":"::1"} ` +
+			`{"Type":"NAT","Protocol":"UDP","InternalPort":81,"ExternalPort":8001,"ExternalIP":"::1"} ` +
+			`{"Type":"NAT","Protocol":"UDP","InternalPort":82,"ExternalPort":8002,"ExternalIP":"::1"}] dns= search= []`},
+		{[]string{"-p", "7-7:9"}, `nat [{"Type":"NAT","Protocol":"TCP","InternalPort":9,"ExternalPort":7}] dns= search= []`},
+
+		{[]string{"--network", "bridge:"}, "error: --network bridge:: want"},
+		{[]string{"--network", "cni"}, "error: --network cni: want"},
+		{[]string{"--network", "cni:x", "--add-host", "a:host-gateway"}, "error: --add-host a:host-gateway: the gateway of a CNI"},
 		{[]string{"--network", "host"}, "error: --network host: want"},
 		{[]string{"--network", "none", "-p", "1:1"}, "error: -p, --dns"},
 		{[]string{"--network", "none", "--dns", "1.1.1.1"}, "error: -p, --dns"},
@@ -32,7 +42,15 @@ func TestNetworkPlan(t *testing.T) {
 		{[]string{"-p", "80"}, "error: -p 80: want HOSTPORT"},
 		{[]string{"-p", "0:80"}, "error: -p 0:80"},
 		{[]string{"-p", "80:65536"}, "error: -p 80:65536"},
-		{[]string{"-p", "80-90:80-90"}, "error: -p"},
+		{[]string{"-p", "80-90:80-89"}, "error: -p 80-90:80-89: 11 ports of the host for 10"},
+		{[]string{"-p", "8000-9000:80"}, "error: -p 8000-9000:80: 1001 ports of the host for 1"},
+		{[]string{"-p", "90-80:90-80"}, "error: -p 90-80:90-80: the range 90-80 ends"},
+		{[]string{"-p", "80-:80"}, "error: -p"},
+		{[]string{"-p", "-80:80"}, "error: -p"},
+		{[]string{"-p", "1-2-3:1-2-3"}, "error: -p"},
+		{[]string{"-p", "65535-65536:1-2"}, "error: -p"},
+		{[]string{"-p", "1-600:1-600", "-p", "1-600:1-600/udp"}, "error: -p 1-600:1-600/udp: more than 1000"},
+		{[]string{"-p", "127.0.0.1::80"}, "error: -p"},
 		{[]string{"-p", "80:80/sctp"}, "error: -p"},
 		{[]string{"-p", "localhost:80:80"}, "error: -p"},
 		{[]string{"--dns", "one"}, "error: --dns"},

@@ -50,6 +50,8 @@ func (p networkPlan) make(ctx context.Context) (_ *network, err error) {
 		address := gateway
 		if h.address.IsValid() {
 			address = h.address.String()
+		} else if address == "" {
+			return nil, fmt.Errorf("--add-host %s: network %s has no gateway", h.name, p.endpoint.VirtualNetwork)
 		}
 		fmt.Fprintf(&b, "%s %s\n", address, h.name)
 	}
