@@ -30,7 +30,7 @@ func parsed(r io.Reader) string {
 	return b.String()
 }
 
-func TestLogOutput(t *testing.T) {
+func TestCase70LogOutput(t *testing.T) {
 	for name, c := range map[string]struct{ in, want string }{
 		"empty": {"", ""},
 		"entries": {

@@ -11,8 +11,8 @@ import (
 	"github.com/byrevm/byre/uvm"
 )
 
-// TestPlan9 shares one folder 64 times at one place: it is attached once.
-func TestPlan9(t *testing.T) {
+// TestCase14Plan9 shares one folder 64 times at one place: it is attached once.
+func TestCase14Plan9(t *testing.T) {
 	v := start(t, setup{})
 	ctx := t.Context()
 	dir := t.TempDir()

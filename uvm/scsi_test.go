@@ -32,7 +32,7 @@ func (v *testVM) remove(path string) {
 	}
 }
 
-func TestSCSIShares(t *testing.T) {
+func TestCase59SCSIShares(t *testing.T) {
 	v := start(t, setup{})
 	ctx := t.Context()
 	a := v.add("a", "/mnt/a", true)
@@ -70,7 +70,7 @@ func TestSCSIShares(t *testing.T) {
 	v.empty()
 }
 
-func TestSCSIModes(t *testing.T) {
+func TestCase83SCSIModes(t *testing.T) {
 	v := start(t, setup{})
 	ctx := t.Context()
 	layer := v.disk("layer")
@@ -108,8 +108,8 @@ func TestSCSIModes(t *testing.T) {
 	v.empty()
 }
 
-// TestSCSIMountsLater mounts a disk that was attached without a mount.
-func TestSCSIMountsLater(t *testing.T) {
+// TestCase60SCSIMountsLater mounts a disk that was attached without a mount.
+func TestCase60SCSIMountsLater(t *testing.T) {
 	v := start(t, setup{})
 	if m := v.add("a", "", true); m.UVMPath != "" {
 		t.Errorf("%+v", m)
@@ -168,7 +168,7 @@ func TestSCSIGrants(t *testing.T) {
 	v.empty()
 }
 
-func TestSCSIFull(t *testing.T) {
+func TestCase11SCSIFull(t *testing.T) {
 	for name, c := range map[string]struct {
 		edit  func(*uvm.OptionsLCOW)
 		slots int
@@ -206,9 +206,9 @@ func TestSCSIFull(t *testing.T) {
 	}
 }
 
-// TestSCSIAddFails fails each half of an Add: nothing is left, and the next
+// TestCase80SCSIAddFails fails each half of an Add: nothing is left, and the next
 // Add really attaches.
-func TestSCSIAddFails(t *testing.T) {
+func TestCase80SCSIAddFails(t *testing.T) {
 	for op, want := range map[string][]string{
 		hcstest.OpModify: {"host Add Scsi/0/Attachments/0"},
 		guestModify:      {"host Add Scsi/0/Attachments/0", "guest Add MappedVirtualDisk /mnt/a", "host Remove Scsi/0/Attachments/0"},
@@ -275,9 +275,9 @@ func TestSCSIUndoFails(t *testing.T) {
 	v.empty()
 }
 
-// TestSCSIRemoveFails fails each half of a Remove: it can be called again and
+// TestCase81SCSIRemoveFails fails each half of a Remove: it can be called again and
 // does what is left to do.
-func TestSCSIRemoveFails(t *testing.T) {
+func TestCase81SCSIRemoveFails(t *testing.T) {
 	for op, want := range map[string][]string{
 		guestModify: {
 			"guest Remove MappedVirtualDisk /mnt/a", "guest Remove MappedVirtualDisk /mnt/a",
@@ -386,9 +386,9 @@ func TestSCSICanceled(t *testing.T) {
 	v.empty()
 }
 
-// TestSCSIConcurrentAdd adds one disk from many goroutines: all of them
+// TestCase82SCSIConcurrentAdd adds one disk from many goroutines: all of them
 // return when it is attached, or when attaching failed.
-func TestSCSIConcurrentAdd(t *testing.T) {
+func TestCase82SCSIConcurrentAdd(t *testing.T) {
 	const n = 10
 	for _, fails := range []bool{false, true} {
 		v := start(t, setup{edit: func(o *uvm.OptionsLCOW) { o.ID = fmt.Sprint(fails) }})

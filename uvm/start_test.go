@@ -93,8 +93,8 @@ func startError(t *testing.T, v *testVM, ctx context.Context) *uvm.StartError {
 	return e
 }
 
-// TestStartDies lets the VM die in each stage.
-func TestStartDies(t *testing.T) {
+// TestCase89StartDies lets the VM die in each stage.
+func TestCase89StartDies(t *testing.T) {
 	exit := &hcs.Exit{Kind: hcs.ExitPanic, Log: []string{"one", "Kernel panic - not syncing: test"}}
 	for _, stage := range stages {
 		t.Run(stage, func(t *testing.T) {

@@ -335,8 +335,8 @@ func TestCreateFails(t *testing.T) {
 	}
 }
 
-// TestCreateKeepsOptions checks that only an empty id is written to.
-func TestCreateKeepsOptions(t *testing.T) {
+// TestCase71CreateKeepsOptions checks that only an empty id is written to.
+func TestCase71CreateKeepsOptions(t *testing.T) {
 	v, opts := prepare(t, setup{edit: func(o *uvm.OptionsLCOW) {
 		o.ID, o.MemorySizeInMB, o.ProcessorCount = "", 1023, 64
 	}})
@@ -432,7 +432,7 @@ func TestLife(t *testing.T) {
 	}
 }
 
-func TestCloseWithoutStart(t *testing.T) {
+func TestCase40And90CloseWithoutStart(t *testing.T) {
 	for name, edit := range map[string]func(*uvm.OptionsLCOW){
 		"log":      nil,
 		"no log":   func(o *uvm.OptionsLCOW) { o.ForwardStderr = false },

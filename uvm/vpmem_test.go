@@ -36,7 +36,7 @@ func (v *testVM) removeLayer(path string) {
 	}
 }
 
-func TestVPMEMShares(t *testing.T) {
+func TestCase12VPMEMShares(t *testing.T) {
 	v := start(t, setup{config: removable})
 	a, b := v.disk("a"), v.disk("b")
 	for range 128 { // case 12
