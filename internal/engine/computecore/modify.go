@@ -75,11 +75,15 @@ func (c *changes) wasRemoved(key string) bool {
 // Modify implements [hcs.System]. If ctx ends while the service is at it, the
 // outcome is made to be that nothing has changed, before anything else can
 // change the same thing: an addition is taken back, and a removal that
-// succeeded late counts as the next one's.
+// succeeded late counts as the next one's. That the system has stopped is the
+// service's to say.
 func (s *System) Modify(ctx context.Context, req *hcsschema.ModifySettingRequest) error {
 	const op = "modify"
 	path := req.ResourcePath
-	err := s.is(running)
+	err := s.was(running)
+	if err != nil && s.Err() != nil {
+		err = hcs.ErrStopped
+	}
 	switch {
 	case err != nil:
 	case req.GuestRequest != nil && !s.internal:

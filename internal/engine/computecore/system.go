@@ -99,6 +99,11 @@ func (s *System) is(state int) error {
 	if s.Err() != nil {
 		return hcs.ErrStopped
 	}
+	return s.was(state)
+}
+
+// was checks the state, or what it was when the system stopped.
+func (s *System) was(state int) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.state != state {

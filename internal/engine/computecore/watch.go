@@ -111,33 +111,33 @@ func (w *watch) context(ctx context.Context) (context.Context, context.CancelCau
 	return ctx, cancel
 }
 
-// terminate ends the system by force and waits until it has stopped.
+// terminate ends the system by force and waits until it has stopped. It asks
+// the service also if it has stopped: as long as there is a handle, the
+// service may hold something of it.
 func (w *watch) terminate(ctx context.Context, c *caller) error {
 	const op = "terminate"
 	w.mu.Lock()
 	over := w.exit != nil
+	gone := w.lost != nil
 	w.asked = w.asked || !over && ctx.Err() == nil
 	w.mu.Unlock()
-	if over {
+	if gone {
 		return nil
 	}
 	r, err := c.do(ctx, CallTerminate, "", dropped)
+	if over || w.err() != nil { // as was wanted
+		return nil
+	}
 	if err != nil {
-		if w.err() != nil { // it ended meanwhile, as was wanted
-			return nil
-		}
 		return &hcs.Error{Op: op, System: c.id, Err: err}
 	}
 	// A second client may have been first, and the end may be on its way.
-	gone := r.is(codeAlreadyStopped, codeSystemNotFound)
-	if r.Failed() && !gone {
-		if w.err() != nil {
-			return nil
-		}
+	stopped := r.is(codeAlreadyStopped, codeSystemNotFound)
+	if r.Failed() && !stopped {
 		return r.failure(op, c.id, "")
 	}
 	var late <-chan time.Time
-	if gone {
+	if stopped {
 		t := time.NewTimer(exitPatience)
 		defer t.Stop()
 		late = t.C

@@ -1,6 +1,8 @@
 package standin
 
 import (
+	"time"
+
 	"github.com/byrevm/byre/hcs"
 	"github.com/byrevm/byre/hcs/hcstest"
 	"github.com/byrevm/byre/internal/engine/computecore"
@@ -28,8 +30,18 @@ type Bench struct {
 	dll computecore.Service
 }
 
-// Engine returns an engine on the bench. host says what is not asked of the
-// host itself.
+// Engine returns an engine on the bench. Only the build of host counts, and
+// that only where it cannot be asked of Windows.
 func (b *Bench) Engine(host hcs.HostInfo) *computecore.Engine {
-	return computecore.New(computecore.Config{Service: b.dll, Sockets: b.Service, Host: hcs.HostInfo{Build: otherBuild(host)}})
+	return b.new(computecore.Config{Host: hcs.HostInfo{Build: otherBuild(host)}})
+}
+
+// EngineWith returns one whose calls may take no longer than limit.
+func (b *Bench) EngineWith(limit time.Duration) *computecore.Engine {
+	return b.new(computecore.Config{Host: hcs.HostInfo{Build: otherBuild(hcs.HostInfo{})}, Timeout: limit})
+}
+
+func (b *Bench) new(c computecore.Config) *computecore.Engine {
+	c.Service, c.Sockets = b.dll, b.Service
+	return computecore.New(c)
 }

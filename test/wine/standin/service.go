@@ -211,10 +211,11 @@ func callSystem(ctx context.Context, sys *hcstest.System, c computecore.Call, do
 	case computecore.CallStart:
 		return resultOf(sys.Start(ctx), false)
 	case computecore.CallTerminate:
-		if sys.Err() != nil {
-			return failed(codeAlreadyStopped, nil)
+		over := sys.Err() != nil
+		if err := sys.Terminate(ctx); err != nil || !over {
+			return resultOf(err, false)
 		}
-		return resultOf(sys.Terminate(ctx), false)
+		return failed(codeAlreadyStopped, nil)
 	case computecore.CallModify:
 		d := json.NewDecoder(bytes.NewReader([]byte(document)))
 		d.UseNumber() // numbers stay as they are
