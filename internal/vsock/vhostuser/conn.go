@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -32,6 +33,8 @@ type Conn struct {
 	d *Device
 	key
 	listed bool // in the outbox's control list; guarded by its mutex
+
+	readable atomic.Pointer[func(yield func())] // see OnReadable
 
 	rmu, wmu sync.Mutex // one Read, one Write at a time; taken before mu
 
@@ -137,22 +140,31 @@ func (c *Conn) WriteTo(w io.Writer) (total int64, err error) {
 // waitData waits until there is something to read. c.mu is held.
 func (c *Conn) waitData() error {
 	for {
-		switch {
-		case c.closed:
-			return net.ErrClosed
-		case c.shut&shutRecv != 0:
-			return io.EOF
-		case c.rdl.expired:
-			return errTimeout
-		case c.in.n > 0:
-			return nil
-		case c.peerShut&shutSend != 0:
-			return io.EOF
-		case c.gone:
-			return c.err
+		if ready, err := c.data(); ready || err != nil {
+			return err
 		}
 		c.rcond.Wait()
 	}
+}
+
+// data reports whether there is something to read, or why there never will be.
+// c.mu is held.
+func (c *Conn) data() (ready bool, err error) {
+	switch {
+	case c.closed:
+		return false, net.ErrClosed
+	case c.shut&shutRecv != 0:
+		return false, io.EOF
+	case c.rdl.expired:
+		return false, errTimeout
+	case c.in.n > 0:
+		return true, nil
+	case c.peerShut&shutSend != 0:
+		return false, io.EOF
+	case c.gone:
+		return false, c.err
+	}
+	return false, nil
 }
 
 // consume drops n bytes of the receive buffer; see consumed.

@@ -85,8 +85,9 @@ func newDevice(conn *net.UnixConn, c Config) *Device {
 }
 
 // Close ends the device: every connection and listener fails, nothing touches
-// the guest's memory any more, and all its goroutines have ended. What
-// connections had received stays readable. A second call waits for the first.
+// the guest's memory any more, and all its goroutines have ended, but for those
+// that run a function of [Conn.OnReadable] which has yielded. What connections
+// had received stays readable. A second call waits for the first.
 func (d *Device) Close() error {
 	d.stop(net.ErrClosed)
 	<-d.done

@@ -33,6 +33,7 @@
 //
 // Four kinds of mutex, taken in this order: the ring of packets from the guest
 // (Device.tx), the ring of packets to the guest (Device.rx), Device.mu, Conn.mu.
+// None is held, and none of the others is taken, under that of a leader or a kick.
 // Guest memory is touched only under one of the ring locks, and unmapped only
 // under both. No lock is held while waiting for the guest.
 //

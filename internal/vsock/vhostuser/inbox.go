@@ -5,6 +5,7 @@ package vhostuser
 import (
 	"errors"
 	"runtime/debug"
+	"time"
 
 	"github.com/byrevm/byre/internal/vsock"
 )
@@ -15,6 +16,9 @@ const maxChains = 64
 
 // signalEvery is how many packets the guest may have to wait for its interrupt.
 const signalEvery = 16
+
+// signalWithin is how long it has to wait at most, if it sends no more.
+const signalWithin = 2 * time.Millisecond
 
 var (
 	errSendBuffer    = errors.New("packet buffer of the guest is writable")
@@ -27,6 +31,11 @@ var (
 type inbox struct {
 	ring
 	d *Device
+
+	// Guarded by ring.mu.
+	news []*Conn     // that have something to read, see Conn.OnReadable
+	late *time.Timer // for the interrupt that the guest waits for
+	due  bool        // the timer runs
 }
 
 func (t *inbox) leave(old bool) {
@@ -39,31 +48,32 @@ func (t *inbox) leave(old bool) {
 	t.d.fault(v)
 }
 
-// pump takes packets, and asks for a kick when there are none left; otherwise it
-// returns true.
-func (t *inbox) pump() (more bool) {
-	more, answers := t.take(maxChains)
+// pump takes packets, and asks for a kick when there are none left; otherwise
+// more is true. The functions of news are to be called.
+func (t *inbox) pump() (more bool, news []*Conn) {
+	more, answers, news := t.take(maxChains)
 	if answers {
 		t.d.rx.pump()
 	}
-	return more
+	return more, news
 }
 
-// take takes at most n packets. It reports whether there may be more, and
-// whether the guest must be sent something.
-func (t *inbox) take(n int) (more, answers bool) {
+// take takes at most n packets. It reports whether there may be more, whether
+// the guest must be sent something, and who has something to read.
+func (t *inbox) take(n int) (more, answers bool, news []*Conn) {
 	t.mu.Lock()
 	defer t.leave(debug.SetPanicOnFault(true))
+	defer func() { news, t.news = t.news, nil }()
 	if !t.running {
-		return false, false
+		return false, false, nil
 	}
 	t.needNoKick()
 	for i := 1; i <= n; i++ {
 		ok, err := t.pop()
 		if err == nil && !ok {
-			t.signal()
+			t.signalSoon()
 			t.wantKick()
-			return load16(t.avail, 2) != t.next, answers
+			return load16(t.avail, 2) != t.next, answers, nil
 		}
 		var answer bool
 		if err == nil {
@@ -72,7 +82,7 @@ func (t *inbox) take(n int) (more, answers bool) {
 		if err != nil {
 			t.fail()
 			t.d.stop(err)
-			return false, false
+			return false, false, nil
 		}
 		answers = answers || answer
 		t.push(0)
@@ -81,7 +91,34 @@ func (t *inbox) take(n int) (more, answers bool) {
 		}
 	}
 	t.signal()
-	return true, answers
+	return true, answers, nil
+}
+
+// signalSoon is signal that may come later: nobody in the guest waits for it
+// but who finds the ring full, and each interrupt costs as much as a packet.
+func (t *inbox) signalSoon() {
+	switch n := t.usedIdx - t.signaled; {
+	case n == 0 || t.due && n < min(signalEvery, t.num/4):
+		return
+	case n >= min(signalEvery, t.num/4):
+		t.signal()
+		return
+	case t.late == nil:
+		t.late = time.AfterFunc(signalWithin, t.overdue)
+	default:
+		t.late.Reset(signalWithin)
+	}
+	t.due = true
+}
+
+// overdue sends the interrupt that signalSoon has put off.
+func (t *inbox) overdue() {
+	t.mu.Lock()
+	defer t.leave(debug.SetPanicOnFault(true))
+	t.due = false
+	if t.running {
+		t.signal()
+	}
 }
 
 // packet handles one packet of the guest and reports whether there is something
@@ -120,7 +157,11 @@ func (d *Device) packet(ch *chain) (answer bool, err error) {
 		d.rx.list(c)
 		return true, nil
 	}
-	switch c.receive(&h, &ch.read) {
+	v := c.receive(&h, &ch.read)
+	if n := len(d.tx.news); c.readable.Load() != nil && (n == 0 || d.tx.news[n-1] != c) {
+		d.tx.news = append(d.tx.news, c)
+	}
+	switch v {
 	case tell:
 		d.rx.list(c)
 		return true, nil

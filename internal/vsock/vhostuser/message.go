@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -155,19 +154,9 @@ func (m *message) region(o int) *region {
 	return &region{gpa: m.u64(o), size: m.u64(o + 8), uva: m.u64(o + 16), offset: m.u64(o + 24)}
 }
 
-// takeFD takes the only descriptor out of m, as an eventfd that never blocks.
-func (m *message) takeFD() (*os.File, error) {
+// takeKick takes the only descriptor out of m.
+func (m *message) takeKick() (*kick, error) {
 	fd := m.fds[0]
-	if err := unix.SetNonblock(fd, true); err != nil {
-		return nil, err
-	}
 	m.fds = m.fds[:0]
-	f := os.NewFile(uintptr(fd), "eventfd")
-	// Only a descriptor that can be polled has deadlines; another one could
-	// block for ever.
-	if err := f.SetDeadline(noDeadline); err != nil {
-		_ = f.Close()
-		return nil, fmt.Errorf("not an eventfd: %w", err)
-	}
-	return f, nil
+	return newKick(fd)
 }

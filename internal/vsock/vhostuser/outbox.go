@@ -85,11 +85,10 @@ func (x *outbox) tell(c *Conn) {
 
 // pump sends what is pending: after a kick, and at the end of a batch of
 // packets from the guest.
-func (x *outbox) pump() (more bool) {
+func (x *outbox) pump() {
 	x.mu.Lock()
 	defer x.leave(debug.SetPanicOnFault(true))
 	x.rest()
-	return false
 }
 
 // rest ends every use of the ring. Whatever waits then is either woken or has

@@ -213,6 +213,9 @@ func (c *Conn) end(err error) {
 	}
 	c.rcond.Broadcast()
 	c.wcond.Broadcast()
+	if c.readable.Load() != nil {
+		go c.call(func() {})
+	}
 }
 
 // fail ends a connection that the device took from its table.

@@ -5,7 +5,6 @@ package vhostuser
 import (
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -32,9 +31,9 @@ type ring struct {
 	availAt           uint64
 	addressed         bool
 	enabled           bool
-	kick              *os.File // nil: the ring is stopped
-	call              int      // eventfd, -1 for none
-	indirect, events  bool     // features
+	kick              *kick // nil: the ring is stopped
+	call              int   // eventfd, -1 for none
+	indirect, events  bool  // features
 	next              uint16
 	usedIdx, signaled uint16
 	quiet             bool // the driver need not kick (without events)

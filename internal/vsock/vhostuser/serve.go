@@ -9,10 +9,7 @@ import (
 	"io"
 	"net"
 	"syscall"
-	"time"
 )
-
-var noDeadline time.Time
 
 // Features of the device (VIRTIO 1.2 §6) and of vhost-user.
 const (

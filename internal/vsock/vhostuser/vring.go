@@ -96,11 +96,11 @@ func (d *Device) setVringFile(m *message) error {
 	case m.request == reqSetVringKick && none:
 		return errors.New("polling is not supported")
 	case m.request == reqSetVringKick:
-		f, err := m.takeFD()
+		k, err := m.takeKick()
 		if err != nil {
 			return err
 		}
-		d.startRing(r, f)
+		d.startRing(r, k)
 	case m.request == reqSetVringCall:
 		fd := -1
 		if !none {
@@ -129,34 +129,36 @@ func (r *ring) setCall(fd int) {
 }
 
 // startRing replaces the eventfd that the guest kicks; with it, the ring starts.
-func (d *Device) startRing(r *ring, f *os.File) {
-	pump := d.rx.pump
-	if r == &d.tx.ring {
-		pump = d.tx.pump
-	}
+func (d *Device) startRing(r *ring, k *kick) {
 	r.mu.Lock()
 	old := r.kick
-	r.kick = f
+	r.kick = k
 	if r.desc == nil {
 		_ = r.remap(d.mem) // without its tables it rests
 	}
 	r.mu.Unlock()
 	if old != nil {
-		_ = old.Close() // and its goroutine ends
+		old.close() // and its goroutine ends
+	}
+	if r == &d.tx.ring {
+		d.lead(k)
+		return
 	}
 	d.kicks.Go(func() {
-		var b [8]byte
-		for {
-			if _, err := f.Read(b[:]); err != nil {
-				if !errors.Is(err, os.ErrClosed) {
-					d.stop(fmt.Errorf("waiting for the guest: %w", err))
-				}
-				return
-			}
-			for pump() {
-			}
+		defer k.free()
+		for d.waitKick(k) {
+			d.rx.pump()
 		}
 	})
+}
+
+// waitKick waits until the guest kicks; false when the ring was stopped.
+func (d *Device) waitKick(k *kick) bool {
+	err := k.wait()
+	if err != nil && !errors.Is(err, os.ErrClosed) {
+		d.stop(fmt.Errorf("waiting for the guest: %w", err))
+	}
+	return err == nil
 }
 
 // getVringBase stops a ring and tells how far it came. The guest's driver has
@@ -182,7 +184,7 @@ func (d *Device) getVringBase(m *message) ([]byte, error) {
 // stop ends the ring's use until the next kick descriptor.
 func (r *ring) stop() {
 	if r.kick != nil {
-		_ = r.kick.Close()
+		r.kick.close()
 		r.kick = nil
 	}
 	if r.call >= 0 {
@@ -224,8 +226,8 @@ func (d *Device) settle() {
 		d.log.Debug("vsock driver changed", "up", up)
 	}
 	if began { // kicks may have come too early
-		rekick(d.tx.kick)
-		rekick(d.rx.kick)
+		d.tx.kick.nudge()
+		d.rx.kick.nudge()
 	}
 }
 
@@ -256,12 +258,4 @@ func (d *Device) run() (up, began bool) {
 // are always enabled.
 func (d *Device) usable(r *ring) bool {
 	return !r.broken && r.kick != nil && r.desc != nil && (r.enabled || d.features&featProtocol == 0)
-}
-
-// rekick makes the goroutine that waits for f look at its ring.
-func rekick(f *os.File) {
-	rc, err := f.SyscallConn()
-	if err == nil {
-		_ = rc.Control(func(fd uintptr) { notify(int(fd)) })
-	}
 }
