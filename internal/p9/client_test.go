@@ -69,9 +69,14 @@ func newServer(t *testing.T, c Config) *Server {
 	return s
 }
 
-func dial(t *testing.T, s *Server) net.Conn {
+func dial(t *testing.T, s *Server) net.Conn { return dialOn(t, s, nil) }
+
+func dialOn(t *testing.T, s *Server, wrap func(net.Conn) net.Conn) net.Conn {
 	t.Helper()
 	ours, theirs := pipe(t)
+	if wrap != nil {
+		theirs = wrap(theirs)
+	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -89,9 +94,12 @@ func dial(t *testing.T, s *Server) net.Conn {
 }
 
 // newClient connects and negotiates.
-func newClient(t *testing.T, s *Server) *client {
+func newClient(t *testing.T, s *Server) *client { return newClientOn(t, s, nil) }
+
+// newClientOn is newClient with what wrap makes of the server's end.
+func newClientOn(t *testing.T, s *Server, wrap func(net.Conn) net.Conn) *client {
 	t.Helper()
-	c := &client{t: t, nc: dial(t, s), got: make(map[uint16]chan []byte)}
+	c := &client{t: t, nc: dialOn(t, s, wrap), got: make(map[uint16]chan []byte)}
 	go c.receive()
 	var e encoder
 	e.u32(1 << 20)

@@ -9,31 +9,39 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// A conn is one client. Its workers take turns at reading: who has read a
-// request lets the next one read and serves the request itself, so that none
-// changes hands. When all workers are busy nobody reads, and the client waits.
+// A conn is one client. Whoever calls ready reads a request and serves it
+// itself, so that none changes hands. When as many as may be are under way
+// nobody reads, and the client waits.
 type conn struct {
 	s      *Server
-	nc     net.Conn
+	nc     Stream
+	strict bool            // the stream does not know when f takes long
 	ctx    context.Context // ends with the connection
 	cancel context.CancelCauseFunc
-	wg     sync.WaitGroup // workers
+	wg     sync.WaitGroup // calls of ready that do something
 
 	msize atomic.Int64 // longest message; 0 before the first tVersion
+	wary  atomic.Int32 // so many requests are thought to be slow
 
-	rmu     sync.Mutex // held by the worker whose turn it is to read; guards the next three
-	in      []byte     // what was read and is not yet taken
-	room    [maxRequest]byte
-	workers int
+	// Of the call whose turn it is to read.
+	in   []byte // what was read and is not yet taken
+	room [maxRequest]byte
+	cur  *request // the message that is read
+	have int      // bytes of it that are in its data, if it has any
 
 	wmu sync.Mutex // held while an answer is written; taken before mu
 
 	mu      sync.Mutex // held for moments only; guards the rest
-	idle    int        // workers that wait to read
+	ended   bool
+	reading bool       // a call reads
+	more    bool       // there may be more to read than that one sees
+	serving int        // requests that are served
+	spare   []*request // to be used again
 	fids    map[uint32]*fid
 	tags    map[uint16]*request
 	flushes int // tFlush that wait
@@ -45,58 +53,129 @@ type conn struct {
 const maxFlushes = 128
 
 func newConn(s *Server, nc net.Conn) *conn {
-	c := &conn{s: s, nc: nc, fids: make(map[uint32]*fid), tags: make(map[uint16]*request)}
+	c := &conn{s: s, fids: make(map[uint32]*fid), tags: make(map[uint16]*request)}
+	var ok bool
+	if c.nc, ok = nc.(Stream); !ok {
+		c.nc, c.strict = newOrdinary(nc), true
+	}
 	c.ctx, c.cancel = context.WithCancelCause(s.ctx)
 	return c
 }
 
 // serve returns when the connection has ended and nothing of it is left.
 func (c *conn) serve() error {
-	context.AfterFunc(c.ctx, func() { c.nc.Close() })
-	c.wg.Add(1)
-	c.workers = 1
-	c.work()
+	c.nc.OnReadable(c.ready)
+	<-c.ctx.Done()
+	c.mu.Lock()
+	c.ended = true
+	c.mu.Unlock()
+	c.nc.Close()
+	if o, ok := c.nc.(*ordinary); ok {
+		<-o.ended
+	}
 	c.wg.Wait()
+	if c.cur != nil {
+		c.cur.data.put(c)
+	}
 	c.reset()
-	c.nc.Close() // once more, so that it is done when serve returns
 	if err := context.Cause(c.ctx); !errors.Is(err, io.EOF) {
 		return err
 	}
 	return nil
 }
 
-func (c *conn) work() {
-	defer c.wg.Done()
-	r := &request{c: c}
-	for {
-		c.mu.Lock()
-		c.idle++
-		c.mu.Unlock()
-		c.rmu.Lock()
-		err := context.Cause(c.ctx)
-		if err == nil {
-			err = c.read(r)
+// ready reads and serves what the client has sent, until there is nothing more,
+// or others do so.
+func (c *conn) ready(yield func()) {
+	for r := c.next(yield); r != nil; r = c.next(yield) {
+		if c.strict || c.wary.Load() > 0 || r.slow() {
+			yield()
 		}
-		c.mu.Lock()
-		c.idle--
-		alone := c.idle == 0
-		c.mu.Unlock()
+		began := time.Now()
+		err := r.serve()
+		c.judge(time.Since(began))
+		c.done(r)
 		if err != nil {
-			c.cancel(err) // before another one reads
-			c.rmu.Unlock()
-			return
-		}
-		if alone && c.workers < c.s.config.MaxRequests {
-			c.workers++
-			c.wg.Add(1)
-			go c.work()
-		}
-		c.rmu.Unlock()
-		if err := r.serve(); err != nil {
 			c.cancel(err)
 			return
 		}
 	}
+}
+
+// Requests that take longer than slowRequest are as slow as the disk that they
+// wait for: then as many as wary of the following ones let others receive.
+const (
+	slowRequest = time.Millisecond
+	wary        = 32
+)
+
+func (c *conn) judge(took time.Duration) {
+	switch {
+	case took > slowRequest:
+		c.wary.Store(wary)
+	case c.wary.Load() > 0:
+		c.wary.Add(-1)
+	}
+}
+
+// next reads the next request, which then is served; nil if there is none now.
+func (c *conn) next(yield func()) *request {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for {
+		if c.ended {
+			return nil
+		}
+		if c.reading || c.serving == c.s.config.MaxRequests {
+			c.more = true // for the one that reads, or the next that is done
+			return nil
+		}
+		if c.cur == nil {
+			c.cur = c.newRequest()
+		}
+		c.reading, c.more = true, false
+		c.wg.Add(1)
+		c.mu.Unlock()
+		whole, err := c.read(yield)
+		if err != nil {
+			c.cancel(err) // before another one reads
+		}
+		c.mu.Lock()
+		c.reading = false
+		if err == nil && whole {
+			r := c.cur
+			c.cur = nil
+			c.serving++
+			if c.more { // somebody was here meanwhile
+				c.more = false
+				go c.ready(func() {})
+			}
+			return r
+		}
+		c.wg.Done()
+		if err != nil || !c.more {
+			return nil
+		}
+	}
+}
+
+// newRequest returns one that nobody uses. c.mu is held.
+func (c *conn) newRequest() *request {
+	if n := len(c.spare); n > 0 {
+		r := c.spare[n-1]
+		c.spare = c.spare[:n-1]
+		return r
+	}
+	return &request{c: c}
+}
+
+// done ends a request of next.
+func (c *conn) done(r *request) {
+	c.mu.Lock()
+	c.serving--
+	c.spare = append(c.spare, r)
+	c.mu.Unlock()
+	c.wg.Done()
 }
 
 // errProtocol ends a connection: what comes next is anybody's guess.
@@ -104,81 +183,95 @@ type errProtocol string
 
 func (e errProtocol) Error() string { return "9p: " + string(e) }
 
-// read reads and registers one request. c.rmu is held.
-func (c *conn) read(r *request) error {
-	if err := c.fill(headerSize); err != nil {
-		return err
+// read goes on reading c.cur, and registers it when it is whole. It is this
+// call's turn to read.
+func (c *conn) read(yield func()) (whole bool, err error) {
+	r := c.cur
+	if r.data.pool == nil {
+		if ok, err := c.fill(headerSize); !ok {
+			return false, err
+		}
+		size, typ, tag, err := c.header()
+		if err != nil {
+			return false, err
+		}
+		if size <= maxRequest {
+			if ok, err := c.fill(size); !ok {
+				return false, err
+			}
+			r.reset(typ, tag)
+			copy(r.small[:size], c.in)
+			r.d.b = r.small[headerSize:size]
+			c.in = c.in[size:]
+			return true, c.register(r)
+		}
+		r.reset(typ, tag)
+		if err := r.data.get(c, size, yield); err != nil {
+			return false, err
+		}
+		c.have = copy(r.data.b, c.in)
+		c.in = nil
 	}
-	size := int(binary.LittleEndian.Uint32(c.in))
-	typ, tag := c.in[4], binary.LittleEndian.Uint16(c.in[5:])
+	for c.have < len(r.data.b) {
+		n, err := c.tryRead(r.data.b[c.have:], true)
+		if n == 0 || err != nil {
+			return false, err
+		}
+		c.have += n
+	}
+	r.d.b = r.data.b[headerSize:]
+	return true, c.register(r)
+}
+
+// header takes apart the first bytes of a message, and refuses what cannot be
+// one.
+func (c *conn) header() (size int, typ uint8, tag uint16, err error) {
+	size = int(binary.LittleEndian.Uint32(c.in))
+	typ, tag = c.in[4], binary.LittleEndian.Uint16(c.in[5:])
 	limit := maxRequest
 	if typ == tWrite {
 		limit = max(int(c.msize.Load()), maxRequest)
 	}
 	switch {
 	case size < headerSize:
-		return errProtocol(fmt.Sprintf("message of %d bytes", size))
+		err = errProtocol(fmt.Sprintf("message of %d bytes", size))
 	case size > limit:
-		return errProtocol(fmt.Sprintf("message %d of %d bytes", typ, size))
+		err = errProtocol(fmt.Sprintf("message %d of %d bytes", typ, size))
 	case (typ == tVersion) != (tag == noTag):
-		return errProtocol(fmt.Sprintf("message %d with tag %d", typ, tag))
+		err = errProtocol(fmt.Sprintf("message %d with tag %d", typ, tag))
 	case c.msize.Load() == 0 && typ != tVersion:
-		return errProtocol(fmt.Sprintf("message %d before the version", typ))
+		err = errProtocol(fmt.Sprintf("message %d before the version", typ))
 	}
-	r.reset(typ, tag)
-	if size <= maxRequest {
-		if err := c.fill(size); err != nil {
-			return err
-		}
-		copy(r.small[:size], c.in)
-		r.d.b = r.small[headerSize:size]
-		c.in = c.in[size:]
-	} else {
-		if err := r.data.get(c, size); err != nil {
-			return err
-		}
-		n := copy(r.data.b, c.in[:min(len(c.in), size)])
-		c.in = c.in[n:]
-		if _, err := io.ReadFull(c.nc, r.data.b[n:]); err != nil {
-			r.data.put(c)
-			return incomplete(err)
-		}
-		r.d.b = r.data.b[headerSize:]
-	}
-	if err := c.register(r); err != nil {
-		r.data.put(c)
-		return err
-	}
-	if typ == tVersion {
-		d := r.d
-		c.msize.Store(min(int64(max(d.u32(), minMessage)), int64(c.s.config.MaxMessage)))
-	}
-	return nil
+	return size, typ, tag, err
 }
 
-// fill reads until at least n bytes, maxRequest at most, are in c.in.
-func (c *conn) fill(n int) error {
+// fill reads until at least n bytes, maxRequest at most, are in c.in; false
+// when they have not come yet.
+func (c *conn) fill(n int) (bool, error) {
 	if len(c.in) >= n {
-		return nil
+		return true, nil
 	}
 	have := copy(c.room[:], c.in)
+	for have < n {
+		m, err := c.tryRead(c.room[have:], have > 0)
+		if m == 0 || err != nil {
+			c.in = c.room[:have]
+			return false, err
+		}
+		have += m
+	}
 	c.in = c.room[:have]
-	m, err := io.ReadAtLeast(c.nc, c.room[have:], n-have)
-	c.in = c.room[:have+m]
-	if errors.Is(err, io.EOF) && have+m == 0 {
-		return io.EOF
-	}
-	if err != nil {
-		return incomplete(err)
-	}
-	return nil
+	return true, nil
 }
 
-func incomplete(err error) error {
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return io.ErrUnexpectedEOF
+// tryRead reads what is there; inside of a message, the end is an error of its
+// own.
+func (c *conn) tryRead(b []byte, inside bool) (int, error) {
+	n, err := c.nc.TryRead(b)
+	if inside && errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
 	}
-	return err
+	return n, err
 }
 
 // register notes that a request is under way. A tVersion, which begins the
@@ -209,6 +302,10 @@ func (c *conn) register(r *request) error {
 		old.flush()
 		r.waits = true
 		return nil
+	}
+	if r.typ == tVersion {
+		d := r.d
+		c.msize.Store(min(int64(max(d.u32(), minMessage)), int64(c.s.config.MaxMessage)))
 	}
 	c.tags[r.tag] = r
 	return nil
@@ -269,7 +366,7 @@ var smallBuffers = sync.Pool{New: func() any { b := make([]byte, smallBuffer); r
 var largeBuffers sync.Pool // of *[]byte that are larger
 
 // get waits until there is memory for n bytes.
-func (m *buffer) get(c *conn, n int) error {
+func (m *buffer) get(c *conn, n int, yield func()) error {
 	size := smallBuffer
 	if n > size {
 		size = c.s.config.MaxMessage
@@ -277,8 +374,11 @@ func (m *buffer) get(c *conn, n int) error {
 	if n > size {
 		return unix.EINVAL
 	}
-	if err := c.s.buffers.Acquire(c.ctx, int64(size)); err != nil {
-		return context.Cause(c.ctx)
+	if !c.s.buffers.TryAcquire(int64(size)) {
+		yield()
+		if err := c.s.buffers.Acquire(c.ctx, int64(size)); err != nil {
+			return context.Cause(c.ctx)
+		}
 	}
 	if size == smallBuffer {
 		m.pool = smallBuffers.Get().(*[]byte)

@@ -332,8 +332,12 @@ func TestConcurrent(t *testing.T) {
 			s.Remove("a")
 		}
 	})
-	for range 3 {
-		c := newClient(t, s)
+	for i := range 4 {
+		var wrap func(net.Conn) net.Conn
+		if i%2 == 1 {
+			wrap = func(nc net.Conn) net.Conn { return &inline{Conn: nc} }
+		}
+		c := newClientOn(t, s, wrap)
 		for g := range uint32(4) {
 			wg.Go(func() {
 				for i := range uint32(100) {

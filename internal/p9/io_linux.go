@@ -22,7 +22,7 @@ func (r *request) read() error {
 	count = min(count, r.c.msize.Load()-readHeader)
 	b := r.out[:]
 	if int(count) > len(b)-readHeader {
-		if err := r.data.get(r.c, int(count)+readHeader); err != nil {
+		if err := r.data.get(r.c, int(count)+readHeader, func() {}); err != nil {
 			return err
 		}
 		b = r.data.b
@@ -167,7 +167,7 @@ func (r *request) readdir() error {
 	if err := r.bad(); err != nil {
 		return err
 	}
-	if err := r.data.get(r.c, smallBuffer); err != nil {
+	if err := r.data.get(r.c, smallBuffer, func() {}); err != nil {
 		return err
 	}
 	count = min(count, r.c.msize.Load()-readHeader, int64(smallBuffer-direntRead-readHeader))

@@ -81,6 +81,25 @@ var operations = [256]operation{
 	tRemove:      (*request).remove,
 }
 
+// slow reports whether a request is one that waits: for the disk, for another
+// client, or until this one has taken a long answer. Any other may too, but
+// seldom.
+func (r *request) slow() bool {
+	switch r.typ {
+	case tLock, tFsync, tVersion, tStatfs:
+		return true
+	case tRead:
+		d := r.d
+		d.bytes(4 + 8)
+		return d.u32() > shortRead
+	}
+	return false
+}
+
+// shortRead is the longest read whose answer the client is thought to have room
+// for at once.
+const shortRead = 32 << 10
+
 // serve does what the client asks and answers. An error ends the connection.
 func (r *request) serve() error {
 	defer r.data.put(r.c)
