@@ -23,6 +23,9 @@ type inherited struct {
 
 // argv is the command line of QEMU for m, without the program. Devices that m
 // has attached are not on it: they are plugged in before the guest runs.
+//
+// The socket device has an interrupt for each of its rings. With one less they
+// share one, and the guest looks after what it has sent with every answer.
 func argv(m *machine, accel string, in inherited) []string {
 	a := []string{
 		"-name", "guest=" + strings.ReplaceAll(m.id, ",", ",,"),
@@ -38,7 +41,7 @@ func argv(m *machine, accel string, in inherited) []string {
 		"-chardev", fmt.Sprintf("socket,id=com1,fd=%d", in.console),
 		"-device", "isa-serial,chardev=com1",
 		"-chardev", fmt.Sprintf("socket,id=vsock,fd=%d", in.vsock),
-		"-device", "vhost-user-vsock-pci,chardev=vsock,bus=pcie.0,addr=0x2,disable-legacy=on",
+		"-device", "vhost-user-vsock-pci,chardev=vsock,bus=pcie.0,addr=0x2,disable-legacy=on,vectors=4",
 	}
 	a = append(a, accelArgs(accel)...)
 	a = append(a, options(m)...)
