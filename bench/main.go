@@ -46,7 +46,9 @@ var benchmarks = []struct {
 	{"stdout", stdout},
 	{"plan9-read", plan9Read},
 	{"plan9-write", plan9Write},
-	{"plan9-meta", plan9Meta},
+	{metaOperations[0], plan9Meta(0)},
+	{metaOperations[1], plan9Meta(1)},
+	{metaOperations[2], plan9Meta(2)},
 }
 
 func main() {
