@@ -15,6 +15,33 @@ import (
 // sandbox has, from others.
 const annotationType = "io.kubernetes.cri.container-type"
 
+// connecting connects the network while the caller does other things. The
+// caller calls finish, once, with what became of those: if that is an error,
+// the network is given up, and only what else went wrong with it is returned.
+func (k *Container) connecting(ctx context.Context, spec *specs.Spec, n hns.Network) (finish func(error) (string, error)) {
+	ctx, cancel := context.WithCancel(ctx)
+	side := &Container{vm: k.vm}
+	done := make(chan struct{})
+	var namespace string
+	var err error
+	go func() {
+		defer close(done)
+		namespace, err = side.connect(ctx, spec, n)
+	}()
+	return func(failed error) (string, error) {
+		defer cancel()
+		if failed != nil {
+			cancel()
+		}
+		<-done
+		k.undo = append(side.undo, k.undo...)
+		if failed != nil && errors.Is(err, context.Canceled) {
+			err = nil
+		}
+		return namespace, err
+	}
+}
+
 // connect gives the guest the network namespace of a spec, with the endpoints
 // in it, and returns its id. A spec may name endpoints instead: then they get
 // a namespace that goes with the container. "" is no network.
