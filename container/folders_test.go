@@ -91,7 +91,7 @@ func newHouse(t *testing.T, windows, external bool) *house {
 		"l1/layer.vhd": 4096, "l2/layer.vhd": 4096, "scratch/sandbox.vhdx": 4096, "large/layer.vhd": 9000,
 		"w1/Files/x": 1, "w2/Files/x": 1,
 		"base/UtilityVM/SystemTemplate.vhdx": 4096, "base/UtilityVM/Files/x": 1,
-		"dir/file": 1, "dir/other": 1, "disk.vhdx": 512, "managed.vhdx": 512, "gpu.vhd": 512,
+		"dir/file": 1, "dir/more": 1, "disk.vhdx": 512, "managed.vhdx": 512, "gpu.vhd": 512,
 	} {
 		h.file(name, size)
 	}
@@ -218,7 +218,7 @@ func (h *house) windowsSpec() *specs.Spec {
 			{Source: h.path("dir"), Destination: `C:\ro`, Options: []string{"ro"}},
 			{Source: h.path("dir"), Destination: `C:\rw`},
 			{Source: h.path("dir/file"), Destination: `C:\file`},
-			{Source: h.path("dir/other"), Destination: `C:\other`},
+			{Source: h.path("dir/more"), Destination: `C:\more`},
 			{Source: `\\.\pipe\out`, Destination: `\\.\pipe\in`},
 			{Type: "virtual-disk", Source: h.path("disk.vhdx"), Destination: `C:\disk`},
 			{Type: "physical-disk", Source: `\\.\PHYSICALDRIVE1`, Destination: `C:\phys`, Options: []string{"ro"}},
@@ -415,7 +415,7 @@ func TestWindowsFolders(t *testing.T) {
 		mounts = append(mounts, fmt.Sprint(strings.TrimPrefix(m.HostPath, share), " ", m.ContainerPath, " ", m.ReadOnly))
 	}
 	want := []string{
-		`s3 C:\ro true`, `m1 C:\rw false`, `s4\file C:\file false`, `s4\other C:\other false`,
+		`s3 C:\ro true`, `m1 C:\rw false`, `s4\file C:\file false`, `s4\more C:\more false`,
 		`C:\mounts\m1 C:\disk false`, `C:\mounts\m2 C:\phys true`,
 	}
 	if !slices.Equal(mounts, want) {

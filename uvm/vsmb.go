@@ -85,7 +85,7 @@ func (vm *UtilityVM) RemoveVSMB(ctx context.Context, hostPath string) error {
 		return errNotSupported
 	}
 	for _, c := range vsmbKeys(hostPath) {
-		if err := vm.dropVSMB(ctx, c.key, c.file); err != ErrNotAttached {
+		if err := vm.dropVSMB(ctx, c.key, c.file); !errors.Is(err, ErrNotAttached) {
 			return err
 		}
 	}
@@ -112,7 +112,7 @@ func (vm *UtilityVM) GetVSMBUvmPath(ctx context.Context, hostPath string) (strin
 			path = s.path(c.file)
 			return nil
 		})
-		if err != ErrNotAttached {
+		if !errors.Is(err, ErrNotAttached) {
 			return path, err
 		}
 	}

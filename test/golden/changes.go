@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/byrevm/byre/hcs"
 	"github.com/byrevm/byre/hcsschema"
 )
 
@@ -52,6 +51,24 @@ var changes = map[string]change{
 			if g := guestRequest(c); g != nil && g["ResourceType"] == nil {
 				g["ResourceType"] = string(hcsschema.ResourceNetwork)
 			}
+		}
+	},
+	"no address": func(_ *replay, e *expectation) {
+		for _, c := range e.calls {
+			if s, ok := guestRequest(c)["Settings"].(map[string]any); ok && s["IPAddress"] == "<nil>" {
+				delete(s, "IPAddress")
+			}
+		}
+	},
+	"the first id": func(r *replay, e *expectation) {
+		ids := r.model.device(e.Step).ids
+		for _, c := range e.calls {
+			mapStrings(c.Document, func(s string) string {
+				for _, id := range ids[1:] {
+					s = strings.ReplaceAll(s, id, ids[0])
+				}
+				return s
+			})
 		}
 	},
 	"the NIC is disowned":             disownNIC,
@@ -163,85 +180,6 @@ func tellAddresses(r *replay, e *expectation) {
 			"ParentAddress": "894cc2d6-9d79-424f-93fe-42969ae6d8d1",
 		},
 	}))
-}
-
-// releaseAll expects that everything that the creation of a Windows container
-// has added is removed: the network, mounts from the last to the first, the
-// combined layers, the scratch, the layers.
-func releaseAll(r *replay, e *expectation) {
-	var network, mounts, layers, root, after []seen
-	combined := false
-	for _, c := range r.want {
-		if c.Step >= r.step || r.rec.Steps[c.Step].name() != "hcsoci.CreateContainer" {
-			continue
-		}
-		m, _ := c.Document.(map[string]any)
-		g := guestRequest(c)
-		if c.Op != "modify" || m["RequestType"] != "Add" && g["ResourceType"] != "CombinedLayers" {
-			continue
-		}
-		removed := r.removal(m, g)
-		path, _ := m["ResourcePath"].(string)
-		switch {
-		case g["ResourceType"] == "CombinedLayers":
-			combined = true
-			root = append(root, removed)
-		case strings.HasPrefix(path, "VirtualMachine/Devices/NetworkAdapters/"):
-			network = append(network, removed)
-		case combined:
-			mounts = append([]seen{removed}, mounts...)
-		case strings.HasPrefix(path, "VirtualMachine/Devices/Scsi/"):
-			root = append(root, removed)
-		default:
-			layers = append(layers, removed)
-		}
-	}
-	slices.SortStableFunc(root, func(a, b seen) int { return strings.Compare(pathOf(a), pathOf(b)) })
-	if len(network) > 0 {
-		after = append(after, callsWith(e.calls, "NetworkNamespace")...)
-	}
-	e.calls = slices.Concat(network, after, mounts, root, layers)
-}
-
-func pathOf(c seen) string {
-	m, _ := c.Document.(map[string]any)
-	p, _ := m["ResourcePath"].(string)
-	return p
-}
-
-func callsWith(calls []seen, resource string) []seen {
-	return slices.DeleteFunc(slices.Clone(calls), func(c seen) bool { return guestRequest(c)["ResourceType"] != resource })
-}
-
-// removal is the request that takes back what an Add has made.
-func (r *replay) removal(m, g map[string]any) seen {
-	doc := document(r.t, m).(map[string]any) // a copy
-	settings, _ := doc["Settings"].(map[string]any)
-	switch doc["ResourcePath"] {
-	case hcs.PathVSMB:
-		doc["Settings"] = map[string]any{"Name": settings["Name"]}
-	case nil:
-	default:
-		if !strings.HasPrefix(pathOf(seen{Document: doc}), "VirtualMachine/Devices/NetworkAdapters/") {
-			delete(doc, "Settings")
-		}
-	}
-	if doc["RequestType"] != nil {
-		doc["RequestType"] = "Remove"
-	}
-	if g != nil {
-		guest := document(r.t, g).(map[string]any)
-		guest["RequestType"] = "Remove"
-		s, _ := guest["Settings"].(map[string]any)
-		if guest["ResourceType"] == "CombinedLayers" {
-			guest["Settings"] = map[string]any{"ContainerRootPath": s["ContainerRootPath"]}
-		}
-		if s["RequestType"] != nil {
-			s["RequestType"] = "Remove"
-		}
-		doc["GuestRequest"] = guest
-	}
-	return seen{Op: "modify", System: r.opts.ID, Step: r.step, Document: doc}
 }
 
 // processorLimit is what the specification of a Windows container says of a

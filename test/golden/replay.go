@@ -202,7 +202,7 @@ func (r *replay) checkResult(e expectation, result any, err error) {
 			return
 		}
 	case class != nil:
-		if err != class {
+		if err != class { //nolint:errorlint // callers compare by identity
 			r.t.Errorf("%s: got error %v, want %v", where, err, class)
 		}
 		return

@@ -150,6 +150,10 @@ var conditions = map[string]condition{
 	"list differs":                func(r *replay, s Step) bool { return r.vsmb.listDiffers(r, s) },
 	"path shared in other mode":   func(r *replay, s Step) bool { return r.vsmb.otherMode(r, s) },
 	"path shared in two modes":    func(r *replay, s Step) bool { return r.vsmb.twoModes(r, s) },
+	"shares have differed":        func(r *replay, s Step) bool { return r.vsmb.hasDiffered(r, s) },
+	"device assigned":             func(r *replay, s Step) bool { d := r.model.device(s); return d != nil && d.n > 0 },
+	"device still used":           func(r *replay, s Step) bool { d := r.model.device(s); return d != nil && d.n > 1 },
+	"device had several users":    func(r *replay, s Step) bool { d := r.model.device(s); return d != nil && d.n == 1 && len(d.ids) > 1 },
 	"no container":                func(r *replay, _ Step) bool { return len(r.containers) == 0 },
 	"processor limit":             func(r *replay, s Step) bool { return processorLimit(r, s) != nil },
 }

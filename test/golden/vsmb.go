@@ -16,6 +16,7 @@ type vsmbModel struct {
 	shares        []*vsmbShare
 	names, others int
 	mixed         map[string]bool // folders that were shared both ways, until nothing of them is
+	differed      bool            // a step was expected to do something else than recorded
 }
 
 // A vsmbShare is what a guest can open.
@@ -113,10 +114,23 @@ func (m *vsmbModel) twoModes(r *replay, s Step) bool {
 	return ok && m.mixed[m.mixKey(dir, file)]
 }
 
+// hasDiffered reports whether the uses of shares are others than those that the
+// reference counted, so that what follows differs too.
+func (m *vsmbModel) hasDiffered(r *replay, s Step) bool {
+	_, _, ok := m.split(r, s)
+	return ok && m.differed
+}
+
 // expect makes e what the step should do: only the use that is meant counts,
 // and the list of a share has the files that are used.
 func (m *vsmbModel) expect(r *replay, e *expectation) {
 	dir, file, _ := m.split(r, e.Step)
+	recorded := *e
+	defer func() {
+		if recorded.Error != e.Error || fmt.Sprint(recorded.calls) != fmt.Sprint(e.calls) {
+			m.differed = true
+		}
+	}()
 	switch e.name() {
 	case "AddVSMB":
 		m.expectAdd(r, e, dir, file)
@@ -220,6 +234,15 @@ func (m *vsmbModel) made(r *replay, s Step, dir, file string) *vsmbShare {
 	return n
 }
 
+// spent counts a name that was given out.
+func (m *vsmbModel) spent(name string) {
+	if name[0] == 'm' {
+		m.others++
+	} else {
+		m.names++
+	}
+}
+
 // note takes account of a step that has been done.
 func (m *vsmbModel) note(s Step, err error, r *replay) {
 	op := s.name()
@@ -227,6 +250,9 @@ func (m *vsmbModel) note(s Step, err error, r *replay) {
 		return
 	}
 	dir, file, ok := m.split(r, s)
+	if ok && err != nil && op == "AddVSMB" && m.find(dir, file != "", readOnlyShare(r, s)) == nil {
+		m.spent(m.made(r, s, dir, file).name) // and lost
+	}
 	if !ok || err != nil {
 		return
 	}
@@ -235,14 +261,12 @@ func (m *vsmbModel) note(s Step, err error, r *replay) {
 		switch {
 		case share == nil:
 			share = m.made(r, s, dir, file)
+			m.spent(share.name)
 			if share.name[0] == 'm' {
-				m.others++
 				if m.mixed == nil {
 					m.mixed = make(map[string]bool)
 				}
 				m.mixed[m.mixKey(dir, file)] = true
-			} else {
-				m.names++
 			}
 			m.shares = append(m.shares, share)
 		case file != "" && share.uses[file] == 0:
