@@ -44,12 +44,12 @@ trap 'exit 1' INT TERM
 
 # The stand-ins.
 system=$prefix/drive_c/windows/system32
-for dll in computecore bcryptprimitives; do
+for dll in computecore computenetwork bcryptprimitives; do
 	if [ "$dll" = bcryptprimitives ] && [ -e "/usr/lib/$(uname -m)-linux-gnu/wine/x86_64-windows/$dll.dll" ]; then
 		continue # Wine has it
 	fi
 	x86_64-w64-mingw32-gcc -Wall -Wextra -Werror -Wno-cast-function-type -shared -O2 -s \
-		-o "$work/$dll.dll" "test/wine/dll/$dll.c" -ladvapi32
+		-o "$work/$dll.dll" "test/wine/dll/$dll.c" -ladvapi32 -lole32
 	cmp -s "$work/$dll.dll" "$system/$dll.dll" || cp "$work/$dll.dll" "$system/$dll.dll"
 done
 
@@ -61,7 +61,7 @@ grep -q "$mark" "$at" || { echo "wine.sh: $at is not what it was, look at its fa
 sed "s|$mark|NTStatus(0xC0000002), $mark|" "$at" >"$work/at_windows.go"
 printf '{"Replace": {"%s": "%s"}}\n' "$at" "$work/at_windows.go" >"$work/overlay.json"
 
-packages="./internal/engine/computecore ./internal/engine ./test/wine"
+packages="./internal/engine/computecore ./internal/engine ./hns ./test/wine"
 for p in $packages; do
 	name=$(echo "$p" | tr -d . | tr / -)
 	GOOS=windows GOARCH=amd64 CGO_ENABLED=0 go test -c -overlay "$work/overlay.json" -o "$work/test$name.exe" "$p"
@@ -81,7 +81,7 @@ test() { # package, build
 	begun=$(date +%s)
 	log=$work/test.log
 	code=0
-	(cd "$1" && BYRE_WINE_BUILD="$2" timeout 280 wine64 "$work/test$name.exe" -test.v -test.timeout 270s -test.run "$pattern") \
+	(cd "$1" && BYRE_WINE_BUILD="$2" timeout 900 wine64 "$work/test$name.exe" -test.v -test.timeout 15m -test.run "$pattern") \
 		</dev/null >"$log" 2>&1 9>&- || code=$?
 	tr -d '\r' <"$log" | grep -v -x PASS || true
 	line="github.com/byrevm/byre/${1#./} (wine, build $2)	$(($(date +%s) - begun))s"
@@ -101,4 +101,5 @@ for build in $(ls uvm/testdata/golden | sed -n 's/^[a-z]*-\([0-9]*\)-.*/\1/p' | 
 done
 test ./internal/engine/computecore "$last"
 test ./internal/engine "$last"
+test ./hns "$last"
 exit $failed

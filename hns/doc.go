@@ -19,8 +19,9 @@
 //	bridge       byre's own bridge, with a tap for each NIC. It is made for the
 //	             first endpoint and removed with the last; its guests reach each
 //	             other (not those with DisableICC) and, masqueraded, what this
-//	             host reaches, except link-local addresses. The host is made to
-//	             forward packets, which stays
+//	             host reaches, except link-local addresses, and this host, what
+//	             listens on all its addresses. It is made to forward packets,
+//	             which stays
 //	bridge:NAME  a bridge that somebody else has made and looks after
 //	cni:NAME     the chain of CNI plugins of that name, from the folder
 //	             $NETCONFPATH (/etc/cni/net.d), of plugins in $CNI_PATH
@@ -36,6 +37,17 @@
 // Making and removing an endpoint of CNI takes as long as its plugins do;
 // nobody else waits for that. What a killed process left, made or half made, the
 // plugins remove when the next session begins.
+//
+// On Windows the network is that of the Host Compute Network service
+// (computenetwork.dll): endpoints of schema 2, and namespaces of the type Guest.
+// VirtualNetwork is the id of a network, or its name, "bridge:NAME" included. No
+// name is "nat" and, on a host without a network of that name, the "Default
+// Switch" of Windows clients. The service has no EnableInternalDNS and no
+// EnableLowMetric, and publishes ports on all addresses of the host: a
+// [PortPolicy] there has the ExternalIP 0.0.0.0. An id that a session makes says
+// which process it is of; what a killed process left the next session removes. A
+// call to the service cannot be called off. When a context ends before it, it
+// goes on, and what it has made or moved is taken back; a removal stays one.
 //
 // An endpoint lives by itself. It is in at most one namespace; that does not
 // decide how long it lives: removing the namespace leaves it, and removing it

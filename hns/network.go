@@ -87,7 +87,8 @@ func CanonicalID(id string) string {
 	return strings.ToLower(id)
 }
 
-// Names of networks, for [HNSEndpoint] VirtualNetwork, on Linux.
+// Names of networks, for [HNSEndpoint] VirtualNetwork, on Linux. On Windows
+// there are NAT and "bridge:NAME".
 const (
 	// NAT is there without set-up: in user space, for each endpoint one of its
 	// own. The guest reaches what this host reaches.
