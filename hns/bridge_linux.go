@@ -41,6 +41,7 @@ func (b bridge) complete(l *local, s *state, o *ownedEndpoint) (err error) {
 		return err
 	}
 	var at netip.Prefix // the bridge's address
+	var named netlink.Link
 	if b.name == "" {
 		own, err := s.ownBridge(l, o.NetNS)
 		if err != nil {
@@ -51,11 +52,10 @@ func (b bridge) complete(l *local, s *state, o *ownedEndpoint) (err error) {
 		}
 		at = own.Address
 	} else {
-		link, err := findBridge(b.name)
-		if err != nil {
+		if named, err = findBridge(b.name); err != nil {
 			return err
 		}
-		if at, err = firstAddress(link); err != nil {
+		if at, err = firstAddress(named); err != nil {
 			return err
 		}
 	}
@@ -73,7 +73,22 @@ func (b bridge) complete(l *local, s *state, o *ownedEndpoint) (err error) {
 	if err != nil {
 		return err
 	}
+	if len(ports) > 0 && named != nil {
+		if err := reaches(named, e); err != nil {
+			return err
+		}
+	}
 	return checkPorts(ports)
+}
+
+// reaches fails if this host does not reach an endpoint by its bridge, as who
+// publishes its ports must.
+func reaches(link netlink.Link, e *HNSEndpoint) error {
+	routes, err := netlink.RouteGet(e.IPAddress)
+	if err == nil && len(routes) > 0 && routes[0].LinkIndex == link.Attrs().Index {
+		return nil
+	}
+	return fmt.Errorf("published ports of %v, which this host does not reach by bridge %s: %w", e.IPAddress, link.Attrs().Name, ErrNotSupported)
 }
 
 // giveBridged gives an endpoint what it lacks of an address, a gateway and a

@@ -182,6 +182,8 @@ func TestBridgeAddresses(t *testing.T) {
 		{"two names", hns.HNSEndpoint{VirtualNetwork: hns.Bridge, VirtualNetworkName: "nat"}, hns.ErrNotSupported},
 		{"bridge without address", hns.HNSEndpoint{VirtualNetwork: "bridge:br2"}, nil},
 		{"loopback", hns.HNSEndpoint{VirtualNetwork: hns.Bridge, Policies: policy(hns.PolicyHostLoopback)}, hns.ErrNotSupported},
+		{"ports that this host does not reach", hns.HNSEndpoint{VirtualNetwork: "bridge:br2", IPAddress: net.IPv4(192, 0, 2, 200), PrefixLength: 24,
+			Policies: policy(hns.PortPolicy{Type: hns.PolicyNAT, Protocol: "TCP", InternalPort: 1, ExternalPort: 1})}, hns.ErrNotSupported},
 		{"other network", hns.HNSEndpoint{VirtualNetwork: hns.Bridge, IPAddress: net.IPv4(10, 1, 0, 1), PrefixLength: 24}, nil},
 		{"the bridge's address", hns.HNSEndpoint{VirtualNetwork: hns.Bridge, IPAddress: net.IPv4(10, 214, 0, 1)}, hns.ErrAlreadyExists},
 		{"address in use", hns.HNSEndpoint{VirtualNetwork: hns.Bridge, IPAddress: net.IPv4(10, 214, 0, 2)}, hns.ErrAlreadyExists},

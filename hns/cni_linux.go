@@ -170,6 +170,9 @@ func (c cni) build(ctx context.Context, l *local, o *ownedEndpoint) error {
 
 // demolish has the plugins remove what build made, or what there is of it.
 func (c cni) demolish(ctx context.Context, l *local, o *ownedEndpoint) error {
+	if here, err := identity(); err != nil || here != o.NetNS {
+		return errors.Join(err, fmt.Errorf("endpoint %s is of another network namespace of this host", o.Endpoint.Id))
+	}
 	plugins, list, call, err := l.chain(o)
 	if err != nil {
 		return err
