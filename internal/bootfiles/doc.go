@@ -24,7 +24,7 @@
 //
 //	byre-modules 1 6.1.0-56-amd64
 //	mod scsi_common /lib/modules/6.1.0-56-amd64/kernel/drivers/scsi/scsi_common.ko
-//	mod scsi_mod /lib/modules/6.1.0-56-amd64/kernel/drivers/scsi/scsi_mod.ko deps=scsi_common args=scan=manual
+//	mod scsi_mod /lib/modules/6.1.0-56-amd64/kernel/drivers/scsi/scsi_mod.ko deps=scsi_common args=scan=async
 //	core scsi_common
 //	core scsi_mod
 //	alias fs_ext4 ext4

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -94,22 +95,46 @@ func isTemporary(err error) bool {
 	return errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.EINTR) || errors.Is(err, unix.EAGAIN)
 }
 
+// mounting has the targets that are being mounted.
+var mounting sync.Map
+
 // mountAt makes the folder target and calls mount with a name for it that
-// cannot change its meaning; when that fails the folder is removed again.
+// cannot change its meaning; when that fails the folder is removed again. A
+// target that something is mounted at already, or is being, is refused: of two
+// mounts the lower one would be out of sight, and the first Unmount would take
+// the other.
 func mountAt(target string, mode uint32, mount func(at string) error) error {
 	if err := CheckPath(target); err != nil {
 		return err
 	}
+	if _, other := mounting.LoadOrStore(target, nil); other {
+		return &os.PathError{Op: "mount", Path: target, Err: unix.EBUSY}
+	}
+	defer mounting.Delete(target)
 	dir, err := MakeDir(target, mode)
 	if err != nil {
 		return fmt.Errorf("making the mount point: %w", err)
 	}
-	err = mount(fdPath(dir))
-	dir.Close()
-	if err != nil {
-		err = errors.Join(err, removeDir(target))
+	defer dir.Close()
+	if err := checkFree(dir); err != nil {
+		return err
 	}
-	return err
+	if err := mount(fdPath(dir)); err != nil {
+		return errors.Join(err, removeDir(target))
+	}
+	return nil
+}
+
+// checkFree refuses the root of a mount.
+func checkFree(dir *os.File) error {
+	var st unix.Statx_t
+	if err := unix.Statx(int(dir.Fd()), "", unix.AT_EMPTY_PATH, 0, &st); err != nil {
+		return &os.PathError{Op: "statx", Path: dir.Name(), Err: err}
+	}
+	if st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0 {
+		return &os.PathError{Op: "mount", Path: dir.Name(), Err: fmt.Errorf("something is mounted there: %w", unix.EBUSY)}
+	}
+	return nil
 }
 
 // busyWait is how long a mount may stay busy: a mount namespace that has ended

@@ -140,6 +140,37 @@ func TestMountFailureRemovesTarget(t *testing.T) {
 	}
 }
 
+// A place has one mount at a time, and the one that is there stays.
+func TestMountOccupied(t *testing.T) {
+	at := inNamespace(t)
+	tmpfs := func(at string) error { return unix.Mount("tmpfs", at, "tmpfs", 0, "") }
+	if err := mountAt(at, 0o700, tmpfs); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(at+"/f", []byte("first"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	second := func(string) error { t.Error("mounted over another"); return nil }
+	if err := mountAt(at, 0o700, second); !errors.Is(err, unix.EBUSY) {
+		t.Errorf("got %v, want %v", err, unix.EBUSY)
+	}
+	err := mountAt(at+"/x", 0o700, func(string) error { // while it is being mounted
+		if err := mountAt(at+"/x", 0o700, second); !errors.Is(err, unix.EBUSY) {
+			t.Errorf("got %v, want %v", err, unix.EBUSY)
+		}
+		return errors.New("in vain")
+	})
+	if err == nil {
+		t.Error("a failure is not told")
+	}
+	if got := content(t, at+"/f"); got != "first" {
+		t.Errorf("got %q", got)
+	}
+	if err := errors.Join(Unmount(at), mountAt(at, 0o700, tmpfs), Unmount(at)); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestUnmount(t *testing.T) {
 	at := inNamespace(t)
 	if err := Unmount(at); err != nil {
