@@ -43,6 +43,8 @@ func main() {
 		"connect":  connect,
 		"stream":   stream,
 		"kill":     func() error { return unix.Kill(1, unix.SIGSEGV) },
+		"scribble": func() error { return scribble(os.Args[2:]) },
+		"poison":   poison,
 	}
 	if len(os.Args) < 2 || do[os.Args[1]] == nil {
 		fmt.Fprintln(os.Stderr, "guest: do what?")
