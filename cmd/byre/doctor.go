@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -21,12 +22,13 @@ func newDoctor() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "doctor",
 		Short: "Say what this host has and lacks, and what to do about it",
-		Long: `Looks at what byre needs of this host: the virtual machine monitor, acceleration,
-cgroups, boot files, disk and memory. Exits with 1 if something is missing
+		Long: `Looks at what byre needs of this host: on Linux the virtual machine monitor, acceleration
+and cgroups, on Windows its build, features and services; boot files, disk and
+memory. Exits with 1 if something is missing
 without which no VM runs.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			checks := append(engine.Checks(cmd.Context()), checkBootFiles(), checkCache())
+			checks := allChecks(cmd.Context())
 			bad := 0
 			for _, c := range checks {
 				if !c.OK && c.Remedy != "" {
@@ -44,6 +46,11 @@ without which no VM runs.`,
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
+}
+
+// allChecks looks at everything.
+func allChecks(ctx context.Context) []engine.Check {
+	return append(append(engine.Checks(ctx), hostChecks()...), checkBootFiles(), checkCache())
 }
 
 func printChecks(cmd *cobra.Command, checks []engine.Check, asJSON bool) error {
@@ -79,8 +86,11 @@ func printChecks(cmd *cobra.Command, checks []engine.Check, asJSON bool) error {
 
 // checkBootFiles looks for the folder that run boots from.
 func checkBootFiles() engine.Check {
-	c := engine.Check{Name: "boot files", Remedy: "make some: byre boot build --kernel-package linux-image-….deb /var/lib/byre/boot"}
 	folders := engine.Host().Host().BootFiles
+	c := engine.Check{Name: "boot files"}
+	if len(folders) > 0 {
+		c.Remedy = fmt.Sprintf("make some: byre boot build --kernel-package linux-image-….deb %q, or set BYRE_BOOT_FILES to a folder that has them", folders[len(folders)-1])
+	}
 	for _, dir := range folders {
 		if _, err := os.Stat(filepath.Join(dir, "initrd.img")); err != nil {
 			if _, err := os.Stat(filepath.Join(dir, "rootfs.vhd")); err != nil {

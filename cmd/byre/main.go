@@ -79,7 +79,7 @@ kernel, which boots in the time of a process and is gone with the container.`,
 		},
 	}
 	root.PersistentFlags().BoolVar(&debug, "debug", false, "log what happens to stderr")
-	root.AddCommand(newRun(), newImage(), newBoot(), newDoctor(), newVersion())
+	root.AddCommand(newRun(), newImage(), newBoot(), newDoctor(), newSelftest(), newVersion())
 	return root
 }
 

@@ -35,7 +35,9 @@ func (f *runFlags) mounts() ([]specs.Mount, error) {
 
 // volume parses /host:/guest[:ro|rw].
 func volume(s string) (specs.Mount, error) {
-	parts := strings.Split(s, ":")
+	drive := filepath.VolumeName(s) // its colon divides nothing
+	parts := strings.Split(s[len(drive):], ":")
+	parts[0] = drive + parts[0]
 	if len(parts) < 2 || len(parts) > 3 {
 		return specs.Mount{}, errors.New("want /host:/guest or /host:/guest:ro")
 	}

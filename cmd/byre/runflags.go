@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -77,6 +78,8 @@ func (f *runFlags) check() error {
 		return fmt.Errorf("--pull %s: want always, missing or never", f.pull)
 	case !slices.Contains([]string{"", "auto", "kvm", "tcg"}, f.accel):
 		return fmt.Errorf("--accel %s: want auto, kvm or tcg", f.accel)
+	case f.accel != "" && runtime.GOOS != "linux":
+		return fmt.Errorf("--accel %s: only QEMU has a choice, on Linux", f.accel)
 	case f.stopSignal != "" && signalNumber(f.stopSignal) == 0:
 		return fmt.Errorf("--stop-signal %s is not known", f.stopSignal)
 	case f.vmCPUs < 0:

@@ -4,12 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"syscall"
 
 	"golang.org/x/term"
-
-	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/byrevm/byre/container"
 	"github.com/byrevm/byre/cow"
@@ -19,17 +18,19 @@ import (
 // its exit code.
 func (r *run) process(ctx context.Context, c *container.Container) (code int, err error) {
 	f := r.flags
+	var stdin io.Reader = os.Stdin
 	if f.tty && f.interactive {
-		restore, err := rawTerminal(os.Stdin)
+		keys, restore, err := rawTerminal(os.Stdin, r.signals.resize)
 		if err != nil {
 			return 0, err
 		}
 		defer restore()
+		stdin = keys
 	}
 	cmd := c.Init()
 	cmd.Stdout = os.Stdout
 	if f.interactive {
-		cmd.Stdin = os.Stdin
+		cmd.Stdin = stdin
 	}
 	if !f.tty {
 		cmd.Stderr = os.Stderr
@@ -52,21 +53,3 @@ func (r *run) process(ctx context.Context, c *container.Container) (code int, er
 }
 
 func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
-
-// terminalSize returns the size of the terminal f, or nil if it is none.
-func terminalSize(f *os.File) *specs.Box {
-	w, h, err := term.GetSize(int(f.Fd()))
-	if err != nil || w <= 0 || h <= 0 {
-		return nil
-	}
-	return &specs.Box{Width: uint(w), Height: uint(h)}
-}
-
-// rawTerminal hands keys on as they are typed, until restore.
-func rawTerminal(f *os.File) (restore func(), err error) {
-	state, err := term.MakeRaw(int(f.Fd()))
-	if err != nil {
-		return nil, fmt.Errorf("setting the terminal to raw mode: %w", err)
-	}
-	return func() { term.Restore(int(f.Fd()), state) }, nil
-}

@@ -29,6 +29,7 @@ type signals struct {
 	mu    sync.Mutex
 	p     cow.Process // nil until forward
 	tty   bool
+	over  bool
 	asked int            // how often the end was asked for
 	last  syscall.Signal // ended the run
 }
@@ -69,6 +70,19 @@ func (s *signals) forward(p cow.Process, tty bool) {
 	}
 }
 
+// resize tells that the terminal has another size, where no signal does.
+func (s *signals) resize() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.p == nil || s.over {
+		return
+	}
+	select {
+	case s.queue <- resized:
+	default: // one of those that wait may be it
+	}
+}
+
 // ended returns the signal that ended the run, if one did.
 func (s *signals) ended() (syscall.Signal, bool) {
 	s.mu.Lock()
@@ -79,6 +93,9 @@ func (s *signals) ended() (syscall.Signal, bool) {
 // stop ends the context too.
 func (s *signals) stop() {
 	signal.Stop(s.ch)
+	s.mu.Lock()
+	s.over = true
+	s.mu.Unlock()
 	close(s.ch)
 	s.cancel(nil)
 	s.done.Wait()

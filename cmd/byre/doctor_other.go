@@ -1,0 +1,8 @@
+//go:build !windows
+
+package main
+
+import "github.com/byrevm/byre/internal/engine"
+
+// hostChecks looks at what the engine does not look at, which is nothing here.
+func hostChecks() []engine.Check { return nil }
