@@ -9,6 +9,7 @@ import (
 
 	"github.com/byrevm/byre/hcsschema"
 	"github.com/byrevm/byre/internal/bridge"
+	"github.com/byrevm/byre/internal/guest/pci"
 	"github.com/byrevm/byre/internal/guest/storage"
 )
 
@@ -57,6 +58,8 @@ func (a *agent) change(ctx context.Context, add bool, t hcsschema.ResourceType, 
 		}, storage.RemoveShare)
 	case hcsschema.ResourceMappedPipe:
 		return apply(raw, add, a.pipes.Add, a.pipes.Remove)
+	case hcsschema.ResourceVPCIDevice:
+		return apply(raw, add, func(d hcsschema.LCOWMappedVPCIDevice) error { return pci.Wait(d, modules, a.log) }, pci.Gone)
 	case hcsschema.ResourceCombinedLayers:
 		return apply(raw, add, func(c hcsschema.CombinedLayers) error { return storage.CombineLayers(c, modules) }, storage.RemoveLayers)
 	case hcsschema.ResourceNetwork:

@@ -57,6 +57,7 @@ func argv(m *machine, accel string, in inherited) []string {
 	for b := range place.NetworkBridges {
 		a = append(a, bridge("nic", b, place.Network(b*place.SlotsPerBridge))...)
 	}
+	a = append(a, pciPorts(m)...)
 	if m.boot != nil {
 		a = append(a, "-kernel", in.kernel, "-append", m.boot.cmdline)
 		if in.initrd != "" {

@@ -36,6 +36,7 @@ type machine struct {
 	pmemMax     int64 // bytes of one device
 	qos         hcsschema.StorageQoS
 	screen      *hcsschema.VideoMonitor // nil without one
+	pciPorts    bool                    // there are root ports for PCI devices of the host
 	attached    []attachment
 }
 
@@ -55,6 +56,7 @@ type attachment struct {
 	share *hcsschema.Plan9Share
 	nic   *hcsschema.NetworkAdapter
 	pipe  *hcsschema.PipeSocket
+	pci   *hcsschema.VirtualPciDevice
 }
 
 // newMachine reads doc strictly. It looks at nothing outside doc.
@@ -77,7 +79,7 @@ func newMachine(id string, doc hcs.Document, hostProcessors int) (*machine, erro
 		id: id, owner: cs.Owner, memory: memoryOptions{sizeMB: defaultMemoryMB},
 		processors: min(2, hostProcessors), resets: !vm.StopOnReset,
 	}
-	for _, part := range []func(*hcsschema.VirtualMachine) error{m.setBoot, m.setProcessor, m.setConsole, m.setScreen, m.setSCSI, m.setQoS, m.setPMem, m.setMemory, m.setNICs} {
+	for _, part := range []func(*hcsschema.VirtualMachine) error{m.setBoot, m.setProcessor, m.setConsole, m.setScreen, m.setSCSI, m.setQoS, m.setPMem, m.setMemory, m.setNICs, m.setPCI} {
 		if err := part(vm); err != nil {
 			return nil, err
 		}

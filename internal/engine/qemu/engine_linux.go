@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 
 	"github.com/byrevm/byre/hcs"
@@ -187,7 +188,7 @@ func (e *Engine) create(ctx context.Context, id string, doc hcs.Document) (_ *sy
 		return nil, d.err
 	}
 	if m.boot != nil {
-		m.boot.cmdline = editCmdline(m.boot.cmdline, append(memoryWords(m.memory), d.words...)...)
+		m.boot.cmdline = editCmdline(m.boot.cmdline, slices.Concat(memoryWords(m.memory), m.portWords(), d.words)...)
 	}
 
 	s, err := newSystem(m, e.log)

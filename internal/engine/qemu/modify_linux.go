@@ -73,6 +73,10 @@ func (m *machine) request(req *hcsschema.ModifySettingRequest) (attachment, erro
 		a.path = adapterPath(p.Name)
 		a.nic = &hcsschema.NetworkAdapter{}
 		settings = a.nic
+	case hcs.ResourcePCI:
+		a.path = pciPath(p.Name)
+		a.pci = &hcsschema.VirtualPciDevice{}
+		settings = a.pci
 	case hcs.ResourcePipe:
 		a.pipe = &hcsschema.PipeSocket{}
 		settings = a.pipe

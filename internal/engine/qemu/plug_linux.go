@@ -22,6 +22,8 @@ func (m *machine) hasSlot(p hcs.Path) error {
 		if p.Number >= place.MaxLUNs {
 			return fmt.Errorf("%w: LUN %d of a SCSI controller with %d", hcs.ErrNotFound, p.Number, place.MaxLUNs)
 		}
+	case hcs.ResourcePCI:
+		return m.hasPCISlot(p.Name)
 	case hcs.ResourceVPMem:
 		if p.Number >= m.pmemCount {
 			return fmt.Errorf("%w: persistent-memory device %d of %d", hcs.ErrNotFound, p.Number, m.pmemCount)
@@ -45,6 +47,13 @@ func (s *system) open(ctx context.Context, a attachment) (device, error) {
 			return nil, err
 		}
 		return f, nil
+	}
+	if a.pci != nil {
+		p, err := s.openPCI(a.path.Name, a.pci)
+		if err != nil {
+			return nil, err
+		}
+		return p, nil
 	}
 	if a.pipe != nil {
 		k, err := openSocket(a.path.Name, a.pipe)

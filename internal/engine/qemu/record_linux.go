@@ -22,6 +22,7 @@ type record struct {
 	UID     uint32   // that QEMU runs as, 0 if it is the owner's
 	Cgroups []string // folders
 	Sockets []string // paths
+	Groups  []lentGroup
 }
 
 // A proc names a process beyond the reuse of its id.
@@ -42,6 +43,8 @@ type claim struct {
 	dir  string
 	lock *os.File
 	rec  record
+
+	devices vfioHost // where those of rec are
 }
 
 // note changes the record. It is written when note returns, so that what it
@@ -77,6 +80,9 @@ func (c *claim) release() error {
 	}
 	for _, p := range c.rec.Cgroups {
 		errs = append(errs, removeCgroup(p))
+	}
+	for _, g := range c.rec.Groups { // waits for the end of QEMU
+		errs = append(errs, c.devices.recover(g))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err

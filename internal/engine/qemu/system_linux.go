@@ -43,6 +43,7 @@ type system struct {
 	qmp       *qmp.Client
 	network   hns.Network
 	nics      nics
+	pci       pcis
 
 	shares struct { // of processors, as they are now
 		sync.Mutex
@@ -242,6 +243,7 @@ func (s *system) close() error {
 	s.wg.Wait()
 	s.nics.close()
 	s.closeSockets()
+	s.pci.close()
 	var err error
 	if s.claim != nil {
 		if err = s.claim.release(); err != nil {

@@ -25,6 +25,13 @@ var devices events
 // none, such as a disk that answers at last.
 const recheck = 50 * time.Millisecond
 
+// WaitDevice calls check until it says that it is done, at each event of a
+// device, and returns check's error. When the deadline has passed it returns
+// the last one.
+func WaitDevice(deadline time.Time, check func() (done bool, err error)) error {
+	return devices.wait(deadline, check)
+}
+
 // wait calls check until it says that it is done, at each event, and returns
 // check's error. When the deadline has passed it returns
 // [os.ErrDeadlineExceeded], or check's last error if it has one: check's error
