@@ -3,6 +3,7 @@ package uvm
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/byrevm/byre/hcs"
@@ -64,7 +65,7 @@ func CreateWCOW(ctx context.Context, opts *OptionsWCOW) (_ *UtilityVM, err error
 		s.bridge = hcs.WindowsBridge
 	}
 	if err := vm.create(ctx, o.document(image, scratch), o.AdditionHCSDocumentJSON, s); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("utility VM for Windows containers: %w", err)
 	}
 	return vm, nil
 }
