@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/byrevm/byre/hcs"
 	"github.com/byrevm/byre/hcsschema"
@@ -71,13 +72,34 @@ func (vm *UtilityVM) add(ctx context.Context, host *hcsschema.ModifySettingReque
 	return &halfDone{err: err}
 }
 
-// modifyGuest sends a guest request over the bridge.
+// answerGrace is how long the answer to a guest request is waited for after the
+// caller's context has ended.
+const answerGrace = time.Second
+
+// modifyGuest sends a guest request over the bridge. A guest works on requests
+// side by side: one that follows could overtake one that was called off, and
+// leave what it should have undone. So the answer is waited for a moment longer
+// than the context lasts, and when it comes, it counts.
 func (vm *UtilityVM) modifyGuest(ctx context.Context, req any) error {
 	c, err := vm.guest()
+	if err == nil {
+		err = ctx.Err()
+	}
 	if err != nil {
 		return err
 	}
-	if err := vm.guestError(c.Modify(ctx, req)); err != nil {
+	call, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() {
+		timer := time.AfterFunc(answerGrace, cancel)
+		context.AfterFunc(call, func() { timer.Stop() })
+	})
+	defer stop()
+	err = c.Modify(call, req)
+	if call.Err() != nil && errors.Is(err, context.Canceled) {
+		err = ctx.Err()
+	}
+	if err := vm.guestError(err); err != nil {
 		return fmt.Errorf("guest modify: %w", err)
 	}
 	return nil
