@@ -113,7 +113,7 @@ func cacheDir(dir string) (string, error) {
 func (c *Cache) Dir() string { return c.dir }
 
 func (c *Cache) diskPath(key string) string {
-	return filepath.Join(c.dir, "layers", key+".ext4")
+	return filepath.Join(c.dir, "layers", key+diskExt)
 }
 
 func (c *Cache) recordPath(key string) string {

@@ -46,7 +46,17 @@ func (c *conversion) run(ctx context.Context, disk *os.File) (*tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	return t, finishDisk(disk, c.diffID, t)
+	if err := finishDisk(disk, c.diffID, t); err != nil || !vhdDisks {
+		return t, err
+	}
+	return t, appendFooter(disk, sha256Prefix(c.diffID))
+}
+
+// sha256Prefix is an id for what has a digest.
+func sha256Prefix(digest v1.Hash) (id [16]byte) {
+	sum := sha256.Sum256([]byte(digest.String()))
+	copy(id[:], sum[:])
+	return id
 }
 
 // pass reads the layer once, checks its digest, and writes the file system.

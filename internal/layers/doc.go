@@ -5,9 +5,9 @@
 // OCI), or from a registry. Each layer becomes one ext4 disk with overlayfs
 // whiteouts, named by the digest of the unpacked layer (its diff ID), so that
 // all images, VMs and processes of a host that share a layer share one file.
-// The disks have no VHD footer and are a multiple of 2 MiB long, so that they
-// serve as persistent memory as well as SCSI disks. The same layer gives the
-// same bytes on every host.
+// The disks are a multiple of 2 MiB long, so that they serve as persistent
+// memory as well as SCSI disks. On Windows they have the footer of a fixed VHD
+// behind that. The same layer gives the same bytes on every host of a kind.
 //
 // Images are hostile input. What is stored was checked against its digests,
 // compressed and unpacked; sizes, counts and path lengths are bounded by
@@ -15,7 +15,7 @@
 //
 // # The cache
 //
-//	layers/<key>.ext4   a disk; <key>.json, its record: size, digest, times
+//	layers/<key>.ext4   a disk (.vhd on Windows); <key>.json, its record: size, digest, times
 //	images/<id>.json    a pulled reference: manifest and configuration
 //	locks/<key>         held exclusively while <key> is made
 //	tmp/<key>.*         files of whoever holds locks/<key>

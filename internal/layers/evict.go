@@ -21,7 +21,7 @@ type candidate struct {
 
 // disks lists the disks of the cache, the least recently used first.
 func (c *Cache) disks() ([]candidate, error) {
-	paths, err := listDir(filepath.Join(c.dir, "layers"), ".ext4")
+	paths, err := listDir(filepath.Join(c.dir, "layers"), diskExt)
 	if err != nil {
 		return nil, err
 	}
@@ -34,7 +34,7 @@ func (c *Cache) disks() ([]candidate, error) {
 		if err != nil {
 			return nil, err
 		}
-		d := candidate{key: strings.TrimSuffix(filepath.Base(p), ".ext4"), size: diskUse(fi)}
+		d := candidate{key: strings.TrimSuffix(filepath.Base(p), diskExt), size: diskUse(fi)}
 		// A disk without a record is of no use, and the first to go.
 		if rec, err := c.readRecord(d.key); err == nil {
 			d.diffID = rec.DiffID

@@ -17,8 +17,8 @@ const (
 )
 
 // NewScratch makes an empty, writable ext4 disk of a size in dir, and returns
-// its path: a new name on each call. The file is sparse; it takes well under
-// a megabyte until something is written. Zero means [DefaultScratch]; the size is
+// its path: a new name on each call. The file is sparse, or on Windows a dynamic
+// VHD of no more than 2040 GiB; it takes little until something is written. Zero means [DefaultScratch]; the size is
 // rounded down to whole blocks of 4 KiB. The caller removes the file. After an
 // error there is none.
 func NewScratch(dir string, size int64) (path string, err error) {
@@ -29,7 +29,7 @@ func NewScratch(dir string, size int64) (path string, err error) {
 		return "", fmt.Errorf("making scratch disk: %w: size %d is not between %d and %d",
 			ErrInvalid, size, MinScratch, int64(MaxScratch))
 	}
-	f, err := os.CreateTemp(dir, "scratch-*.ext4")
+	f, err := os.CreateTemp(dir, "scratch-*"+diskExt)
 	if err != nil {
 		return "", fmt.Errorf("making scratch disk: %w", err)
 	}
@@ -51,8 +51,21 @@ func formatScratch(f *os.File, size int64, now time.Time) error {
 	if _, err := rand.Read(fs.hashSeed[:]); err != nil {
 		return err
 	}
-	if err := f.Truncate(int64(fs.blocks) * blockSize); err != nil {
+	return writeScratch(f, fs, vhdDisks)
+}
+
+// writeScratch writes a file system, into a dynamic VHD if vhd is set.
+func writeScratch(f *os.File, fs *format, vhd bool) error {
+	size := int64(fs.blocks) * blockSize
+	if !vhd {
+		if err := f.Truncate(size); err != nil {
+			return err
+		}
+		return fs.write(f)
+	}
+	d, err := newDynamicVHD(f, size)
+	if err != nil {
 		return err
 	}
-	return fs.write(f)
+	return errors.Join(fs.write(d), d.finish(fs.uuid))
 }

@@ -9,6 +9,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Disks are plain, and named by what is on them.
+const (
+	vhdDisks = false
+	diskExt  = ".ext4"
+)
+
 // tryFlock takes a lock on an open file, or reports that it cannot be had now.
 // It replaces one that the file has.
 func tryFlock(f *os.File, exclusive bool) (bool, error) {

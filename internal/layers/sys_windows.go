@@ -8,6 +8,13 @@ import (
 	"golang.org/x/sys/windows"
 )
 
+// Disks are VHDs, and named so, because the Host Compute Service takes nothing
+// else.
+const (
+	vhdDisks = true
+	diskExt  = ".vhd"
+)
+
 // lockOffset is behind any data: locks of Windows keep others from reading.
 const lockOffset = 1 << 30
 

@@ -14,7 +14,7 @@ import (
 // their records. It returns the diff IDs of those that differ, and removes
 // them unless they are in use.
 func (c *Cache) Verify(ctx context.Context) (bad []string, err error) {
-	paths, err := listDir(filepath.Join(c.dir, "layers"), ".ext4")
+	paths, err := listDir(filepath.Join(c.dir, "layers"), diskExt)
 	if err != nil {
 		return nil, fmt.Errorf("verifying: %w", err)
 	}
@@ -22,7 +22,7 @@ func (c *Cache) Verify(ctx context.Context) (bad []string, err error) {
 		if ctx.Err() != nil {
 			return bad, fmt.Errorf("verifying: %w", context.Cause(ctx))
 		}
-		key := strings.TrimSuffix(filepath.Base(p), ".ext4")
+		key := strings.TrimSuffix(filepath.Base(p), diskExt)
 		id, ok, err := c.verifyDisk(key)
 		if err == nil && !ok {
 			bad = append(bad, id)
