@@ -38,7 +38,7 @@ func do[T any](ctx context.Context, limit time.Duration, f func() T, late func(T
 	case <-ctx.Done():
 		close(gone)
 		err := ctx.Err()
-		if context.Cause(ctx) == errTimeout {
+		if errors.Is(context.Cause(ctx), errTimeout) {
 			err = errTimeout
 		}
 		return v, &pendingError{err}

@@ -108,7 +108,7 @@ func (e *Engine) Create(ctx context.Context, id string, doc hcs.Document) (hcs.S
 	s := newSystem(e, id, h)
 	s.internal = cs.VirtualMachine.GuestConnection != nil
 	if err := s.attach(ctx); err != nil {
-		return nil, errors.Join(err, s.Close())
+		return nil, errors.Join(err, s.abort())
 	}
 	return s, nil
 }

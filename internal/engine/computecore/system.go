@@ -232,6 +232,14 @@ func (s *System) close() error {
 	return err
 }
 
+// abort ends a system whose end might never be reported.
+func (s *System) abort() error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	_, err := s.do(ctx, "terminate", "", CallTerminate, "", dropped)
+	return errors.Join(err, s.release())
+}
+
 // release closes the handle. The service terminates a system whose last
 // handle is closed, if its document says so.
 func (s *System) release() error {
