@@ -10,6 +10,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,6 +20,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/byrevm/byre/hns"
+	"github.com/byrevm/byre/uvm"
 )
 
 // Containers on a bridge and on what CNI plugins make, in one VM: several
@@ -44,7 +47,7 @@ func TestNetworkKinds(t *testing.T) {
 		},
 	}
 	one, ends := namespace(ctx, t, n, bridged, hns.HNSEndpoint{VirtualNetwork: hns.NAT})
-	two, labEnds := namespace(ctx, t, n, hns.HNSEndpoint{VirtualNetwork: "cni:lab"})
+	two, labEnds := another(ctx, t)
 	a := connected(ctx, t, vm, img, n, one)
 	b := connected(ctx, t, vm, img, n, two)
 
@@ -143,6 +146,46 @@ func TestNetworkKinds(t *testing.T) {
 			t.Errorf("got %+v", got)
 		}
 	})
+}
+
+// another has a process make a namespace with an endpoint of CNI and end: both
+// are there for the next one.
+func another(ctx context.Context, t *testing.T) (id string, made []*hns.HNSEndpoint) {
+	t.Helper()
+	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestNetworkOfAnother$")
+	cmd.Env = append(os.Environ(), "BYRE_TEST_MAKE=cni:lab")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	id, _, _ = strings.Cut(string(out), "\n")
+	n := hns.Host()
+	if made, err = hns.NamespaceEndpoints(ctx, n, id); err != nil || len(made) != 1 {
+		t.Fatalf("got %v, %v, want the one of a process that has ended", made, err)
+	}
+	t.Cleanup(func() {
+		ctx := context.WithoutCancel(ctx)
+		ends := uvm.NetworkEndpoints{Namespace: id, EndpointIDs: []string{made[0].Id}}
+		for range 2 {
+			if err := ends.Release(ctx); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := n.RemoveEndpoint(ctx, made[0].Id); err != nil {
+			t.Error(err)
+		}
+	})
+	return id, made
+}
+
+// TestNetworkOfAnother is the process of another.
+func TestNetworkOfAnother(t *testing.T) {
+	network := os.Getenv("BYRE_TEST_MAKE")
+	if network == "" {
+		return
+	}
+	id, _ := namespace(t.Context(), t, hns.Host(), hns.HNSEndpoint{VirtualNetwork: network})
+	fmt.Println(id)
 }
 
 // What byre run makes of --network, and what is left of one that is killed.
