@@ -20,9 +20,16 @@ type InitArgs struct {
 	Command []string
 }
 
+// firmwareWord is what a UEFI firmware puts at the end of the command line when
+// there is an initrd, also after "--".
+const firmwareWord = "initrd=initrd"
+
 // ParseInit parses the arguments of init, without argv[0].
 func ParseInit(args []string) (InitArgs, error) {
 	var a InitArgs
+	if n := len(args); n > 0 && args[n-1] == firmwareWord {
+		args = args[:n-1]
+	}
 	rest, err := options(args, map[byte]func(string) error{
 		'e': port(&a.Entropy),
 		'd': func(s string) error { a.Debug = s; return nil },

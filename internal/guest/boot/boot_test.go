@@ -19,6 +19,8 @@ func TestParseInit(t *testing.T) {
 		{"-e 1 /bin/vsockexec -o 109 -e 109 /bin/gcs -v4", "{1  [/bin/vsockexec -o 109 -e 109 /bin/gcs -v4]}"},
 		{"-e1 -d /bin/sh cmd", "{1 /bin/sh [cmd]}"},
 		{"sh -c x", "{0  [sh -c x]}"},
+		{"-e 1 /bin/gcs -v4 initrd=initrd", "{1  [/bin/gcs -v4]}"},
+		{"-e 1 initrd=initrd x", "{1  [initrd=initrd x]}"}, {"initrd=initrd", "usage"},
 		{"-e 1 -- -x", "{1  [-x]}"},
 		{"-e", "usage"}, {"-e 0 x", "usage"}, {"-e x x", "usage"}, {"-e 4294967295 x", "usage"}, {"-z x", "usage"}, {"-e 1", "usage"}, {"", "usage"},
 	} {
