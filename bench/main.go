@@ -49,6 +49,14 @@ var benchmarks = []struct {
 	{metaOperations[0], plan9Meta(0)},
 	{metaOperations[1], plan9Meta(1)},
 	{metaOperations[2], plan9Meta(2)},
+	{"hot-add-scsi", hotAdd(plugSCSI)},
+	{"hot-add-vpmem", hotAdd(plugVPMEM)},
+	{"hot-add-nic", hotAdd(plugNIC)},
+	{"hot-add-plan9", hotAdd(plugPlan9)},
+	{"flat-scsi", flat(plugSCSI)},
+	{"flat-vpmem", flat(plugVPMEM)},
+	{"flat-nic", flat(plugNIC)},
+	{"flat-plan9", flat(plugPlan9)},
 }
 
 func main() {
