@@ -112,4 +112,12 @@ var wanted = []want{
 
 	{name: "loop"},
 	{name: "vsock_loopback"},
+
+	// The screen of a machine that has one.
+	{name: "drm"},
+	{name: "drm_kms_helper"},
+	{name: "ttm"},
+	{name: "drm_ttm_helper"},
+	{name: "drm_vram_helper"},
+	{name: "bochs"},
 }

@@ -22,6 +22,7 @@ func TestParseInit(t *testing.T) {
 		{"-e 1 /bin/gcs -v4 initrd=initrd", "{1  [/bin/gcs -v4]}"},
 		{"-e 1 initrd=initrd x", "{1  [initrd=initrd x]}"}, {"initrd=initrd", "usage"},
 		{"-e 1 -- -x", "{1  [-x]}"},
+		{"-e 1 cmd initrd=initrd", "{1  [cmd]}"}, {"-e 1 initrd=initrd", "usage"},
 		{"-e", "usage"}, {"-e 0 x", "usage"}, {"-e x x", "usage"}, {"-e 4294967295 x", "usage"}, {"-z x", "usage"}, {"-e 1", "usage"}, {"", "usage"},
 	} {
 		a, err := ParseInit(strings.Fields(c.args))

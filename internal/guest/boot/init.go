@@ -198,6 +198,8 @@ func (m *machine) finish(entropy uint32) error {
 	m.step("system")
 	err = errors.Join(err, m.env.Modules.InsertAll(m.env.Modules.Index().Warm))
 	m.step("file systems")
+	err = errors.Join(err, coldplug("/sys", m.env.Modules.Request))
+	m.step("other devices")
 	seed.Wait()
 	return errors.Join(err, seedErr)
 }
