@@ -106,18 +106,48 @@ func removeSocket(path string) error {
 }
 
 // removeCgroup removes a cgroup, which is busy until the kernel has done away
-// with the processes in it.
+// with the processes in it. Version 2 tells when it has, by a change of
+// cgroup.events. Version 1 tells nobody but a program of the root user's that
+// the whole hierarchy shares (release_agent), so it is asked again.
 func removeCgroup(path string) error {
-	const limit = 2 * time.Second
-	for start := time.Now(); ; time.Sleep(time.Millisecond) {
+	const limit, again = 2 * time.Second, time.Millisecond
+	deadline := time.Now().Add(limit)
+	changed := watchEvents(filepath.Join(path, "cgroup.events"))
+	if changed != nil {
+		defer changed.Close()
+		if err := changed.SetReadDeadline(deadline); err != nil {
+			return err
+		}
+	}
+	for {
 		err := os.Remove(path)
 		switch {
 		case err == nil || errors.Is(err, fs.ErrNotExist):
 			return nil
-		case !errors.Is(err, unix.EBUSY) || time.Since(start) > limit:
+		case !errors.Is(err, unix.EBUSY) || !time.Now().Before(deadline):
 			return err
+		case changed == nil:
+			time.Sleep(again)
+		default:
+			// A change, or the deadline: both are reasons to look again.
+			_, _ = changed.Read(make([]byte, unix.SizeofInotifyEvent+unix.NAME_MAX+1))
 		}
 	}
+}
+
+// watchEvents returns a file that can be read once another has changed, nil
+// if it is not there.
+func watchEvents(path string) *os.File {
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		return nil
+	}
+	f := os.NewFile(uintptr(fd), "inotify")
+	if _, err := unix.InotifyAddWatch(fd, path, unix.IN_MODIFY); err != nil {
+		f.Close()
+		return nil
+	}
+	return f
 }
 
 func ignore(err error, targets ...error) error {

@@ -14,8 +14,9 @@ type watcher struct {
 	pipe io.Closer
 }
 
-// The folders are busy until the kernel has done away with QEMU. When the
-// owner has removed them itself there is nothing to do.
+// The folders are busy until the kernel has done away with QEMU; a shell has
+// no way to be told. When the owner has removed them itself there is nothing
+// to do.
 const watchScript = `read -r _
 n=0
 while [ $n -lt 100 ]; do

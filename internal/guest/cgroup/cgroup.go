@@ -64,7 +64,9 @@ func setup(reserve uint64) error {
 }
 
 // freeTime is how long the kernel may take to give up a hierarchy of version 1
-// that was unmounted. No event tells when it has.
+// that was unmounted. It is done by a worker of the kernel, and no event tells
+// when: cgroup.controllers is a file whose changes are not notified, unlike
+// cgroup.events.
 const freeTime = 5 * time.Second
 
 // Unify makes sure that version 2 is mounted with all controllers, in place of
