@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 
 	"github.com/byrevm/byre/hcs"
 )
@@ -55,5 +56,9 @@ func (s *sentinel) Unwrap() error { return s.class }
 
 // missing is the error of a boot file that is not there.
 func missing(what, path string) error {
-	return &sentinel{fmt.Sprintf("%s: '%s' not found", what, path), fs.ErrNotExist}
+	text := fmt.Sprintf("%s: '%s' not found", what, path)
+	if dir := filepath.Dir(path); absent(dir) {
+		text += fmt.Sprintf(": there is no folder %s", dir)
+	}
+	return &sentinel{text, fs.ErrNotExist}
 }

@@ -54,6 +54,9 @@ func TestBuild(t *testing.T) {
 	if want := []string{"loop"}; !slices.Equal(m.Missing, want) {
 		t.Errorf("missing: got %q, want %q", m.Missing, want)
 	}
+	if m.Places != 0 {
+		t.Errorf("places of an agent that does not say: %d", m.Places)
+	}
 	if want := []string{"agent", "package", "runtime"}; !slices.Equal(sortedKeys(m.Inputs), want) {
 		t.Errorf("inputs: got %q, want %q", sortedKeys(m.Inputs), want)
 	}
@@ -279,6 +282,20 @@ func read(t *testing.T, dir, name string) []byte {
 		t.Fatal(err)
 	}
 	return b
+}
+
+func TestPlacesOf(t *testing.T) {
+	for agent, want := range map[string]int{
+		"":                       0,
+		"\x00byre-places:7;\x00": 7,
+		"byre-places:":           0,
+		"byre-places:1234567;":   0,
+		"xbyre-places:12;y":      12,
+	} {
+		if got := placesOf(makeProgram(agent)); got != want {
+			t.Errorf("%q: got %d, want %d", agent, got, want)
+		}
+	}
 }
 
 func TestReproducible(t *testing.T) {

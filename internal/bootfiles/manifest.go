@@ -24,6 +24,9 @@ type Manifest struct {
 	Format int `json:"format"`
 	// Kernel is the kernel's release, as uname -r prints it.
 	Kernel string `json:"kernel"`
+	// Places is the version of the places of devices that the agent knows; 0
+	// if it does not say. An engine refuses another than its own.
+	Places int `json:"places,omitempty"`
 	// Files are the folder's files by name, the manifest itself left out.
 	Files map[string]File `json:"files"`
 	// Inputs are what the folder was made from: package or kernel and modules,

@@ -5,6 +5,8 @@ import (
 	"debug/elf"
 	"errors"
 	"fmt"
+	"regexp"
+	"strconv"
 )
 
 // maxProgram limits the size of the agent and the runtime.
@@ -51,4 +53,22 @@ func checkStatic(b []byte) error {
 		return fmt.Errorf("not a static program: it needs %s", libs[0])
 	}
 	return nil
+}
+
+// placesMarker is what an agent of byre has in its file: the version of the
+// places of devices that it knows (place.Marker).
+var placesMarker = regexp.MustCompile(`byre-places:(\d{1,6});`)
+
+// placesOf returns the version of the places that an agent knows, 0 if it does
+// not say.
+func placesOf(agent []byte) int {
+	m := placesMarker.FindSubmatch(agent)
+	if m == nil {
+		return 0
+	}
+	n, err := strconv.Atoi(string(m[1]))
+	if err != nil {
+		return 0
+	}
+	return n
 }

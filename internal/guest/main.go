@@ -23,6 +23,7 @@ import (
 	"github.com/byrevm/byre/internal/guest/logs"
 	"github.com/byrevm/byre/internal/guest/modules"
 	"github.com/byrevm/byre/internal/guest/reaper"
+	"github.com/byrevm/byre/internal/place"
 	"github.com/byrevm/byre/internal/vsock"
 )
 
@@ -131,7 +132,7 @@ func Main(env *boot.Env, args []string) int {
 	for _, err := range env.Log {
 		log.Warn("boot went on without", "err", err)
 	}
-	log.Info("agent started", "uptime", boot.Uptime().Round(time.Millisecond).String())
+	log.Info("agent started", "uptime", boot.Uptime().Round(time.Millisecond).String(), "places", place.Marker)
 
 	err = serve(context.Background(), env, s, log)
 	logs.Fatal(log, "agent ended", "err", err)

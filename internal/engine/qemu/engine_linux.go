@@ -108,12 +108,13 @@ func (e *Engine) Host() hcs.HostInfo {
 	}
 }
 
-// bootFolders are the folders where boot files are looked for.
+// bootFolders are the folders where boot files are looked for. Who names one
+// means that one, and is told if it is not there.
 func bootFolders() []string {
-	var dirs []string
 	if d := os.Getenv("BYRE_BOOT_FILES"); d != "" {
-		dirs = append(dirs, d)
+		return []string{d}
 	}
+	var dirs []string
 	if exe, err := os.Executable(); err == nil {
 		dirs = append(dirs, filepath.Join(filepath.Dir(exe), "LinuxBootFiles"))
 	}

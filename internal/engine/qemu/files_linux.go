@@ -2,6 +2,8 @@ package qemu
 
 import (
 	"bytes"
+	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +13,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/byrevm/byre/internal/place"
 )
 
 // modulesImage is the initrd that loads a stock kernel's modules and switches
@@ -89,9 +93,37 @@ func openBoot(m *machine) (b bootFiles, err error) {
 		}
 	}
 	if initrd != "" {
-		b.initrd, err = openBootFile("initrd", initrd)
+		if b.initrd, err = openBootFile("initrd", initrd); err != nil {
+			return b, err
+		}
 	}
-	return b, err
+	return b, checkPlaces(filepath.Dir(cmp.Or(initrd, m.boot.kernel)))
+}
+
+// manifest describes a folder of boot files that byre has made.
+const manifest = "manifest.json"
+
+// checkPlaces refuses the boot files of a byre whose devices are elsewhere.
+// Those of others, and of a byre that did not write it down, are tried.
+func checkPlaces(dir string) error {
+	f, _, err := openRegular(filepath.Join(dir, manifest))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("looking at the boot files: %w", err)
+	}
+	defer f.Close()
+	var m struct {
+		Places int `json:"places"`
+	}
+	if err := json.NewDecoder(io.LimitReader(f, 1<<20)).Decode(&m); err != nil {
+		return fmt.Errorf("looking at the boot files: %s: %w", f.Name(), err)
+	}
+	if m.Places != 0 && m.Places != place.Version {
+		return fmt.Errorf("boot files in %s were made by another byre (places %d, this one has %d): make them again (byre boot build)", dir, m.Places, place.Version)
+	}
+	return nil
 }
 
 func openBootFile(what, path string) (*os.File, error) {

@@ -12,12 +12,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/byrevm/byre/hcs"
 	"github.com/byrevm/byre/hcsschema"
+	"github.com/byrevm/byre/internal/place"
 )
 
 // withOptions returns a running system of the test document, changed.
@@ -247,6 +249,47 @@ func TestUEFIRefused(t *testing.T) {
 	_, err = e.Create(t.Context(), "vm", testDocument(t, document))
 	if !errors.Is(err, hcs.ErrNotSupported) || !strings.Contains(err.Error(), "Uefi") || !strings.Contains(err.Error(), "ovmf") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// Boot files whose agent looks for devices elsewhere are refused at once.
+func TestPlacesOfBootFiles(t *testing.T) {
+	e := testEngine(t)
+	checkResidue(t, e)
+	kernel := make([]byte, 1024)
+	copy(kernel[0x202:], "HdrS")
+	dir := filepath.Dir(writeFile(t, "kernel", kernel))
+	for manifest, says := range map[string]string{
+		fmt.Sprintf(`{"format":1,"places":%d}`, place.Version+1): "byre boot build",
+		`{"format":1`: "manifest.json",
+		fmt.Sprintf(`{"format":1,"places":%d}`, place.Version): "",
+		`{"format":1}`: "",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, "manifest.json"), []byte(manifest), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		sys, err := e.Create(t.Context(), "vm", testDocument(t, func(cs *hcsschema.ComputeSystem) {
+			cs.VirtualMachine.Chipset = &hcsschema.Chipset{LinuxKernelDirect: &hcsschema.LinuxKernelDirect{KernelFilePath: filepath.Join(dir, "kernel")}}
+		}))
+		switch refused := err != nil && strings.Contains(err.Error(), "boot files"); {
+		case err == nil:
+			t.Errorf("%s: a kernel of no content was started", manifest)
+			sys.Close()
+		case refused != (says != "") || !strings.Contains(err.Error(), says):
+			t.Errorf("%s: got %v, want %q", manifest, err, says)
+		}
+	}
+}
+
+// Who names a folder of boot files gets no other.
+func TestBootFolders(t *testing.T) {
+	t.Setenv("BYRE_BOOT_FILES", "/nope")
+	if got := fmt.Sprint(bootFolders()); got != "[/nope]" {
+		t.Errorf("got %s", got)
+	}
+	t.Setenv("BYRE_BOOT_FILES", "")
+	if got := bootFolders(); len(got) < 2 || !slices.Contains(got, "/var/lib/byre/boot") {
+		t.Errorf("got %s", got)
 	}
 }
 
