@@ -39,7 +39,7 @@ func TestConformance(t *testing.T) {
 			}
 		}
 	}
-	hcstest.TestEngine(hcstest.Wrap(t), hcstest.Fixture{
+	f := hcstest.Fixture{
 		Engine: e,
 		System: func(hcstest.T) *hcsschema.ComputeSystem {
 			return &hcsschema.ComputeSystem{
@@ -76,7 +76,9 @@ func TestConformance(t *testing.T) {
 			}, Kind: hcs.ExitTerminated},
 		},
 		Residue: func(t hcstest.T) []string { return residue(t, e.run.path) },
-	})
+	}
+	hcstest.TestEngine(hcstest.Wrap(t), f)
+	hcstest.CheckTable(hcstest.Wrap(t), filepath.Join("..", "..", "..", "docs", "hcs.md"), "QEMU", hcstest.Paths(hcstest.Wrap(t), f), *update)
 }
 
 // checkResidue fails a test that leaves something on the host.
