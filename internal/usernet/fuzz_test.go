@@ -42,8 +42,10 @@ func FuzzFrames(f *testing.F) {
 			n.ports.sessions <- struct{}{}
 		}
 		go io.Copy(io.Discard, theirs)
-		theirs.Write(b)
-		theirs.Close()
+		go func() { // which a network that has ended does not read
+			theirs.Write(b)
+			theirs.Close()
+		}()
 		<-n.Done()
 		if err := n.Close(); err != nil {
 			t.Error(err)
