@@ -18,13 +18,20 @@
 // the one of this host, or the one that Options.Engine names. The agent in
 // the guest is spoken to over the bridge.
 //
+// A guest can also be Windows: [CreateWCOW] boots it from layer folders, and
+// what it gets of the host's folders and files is shared by
+// [UtilityVM.AddVSMB]. Disks, pipes, networks, containers and processes are
+// the same for both. A method for the other kind of guest is
+// [hcs.ErrNotSupported].
+//
 // # Sharing
 //
 // Disks are shared by the path on the host: the first Add attaches, later
 // ones count, the last Remove detaches. An Add returns when the disk is
 // there, whoever attached it. If a Remove fails the count stays as it was, so
 // it can be called again, and goes on where it failed. A path that is
-// attached in another mode is [ErrAlreadyAttached].
+// attached in another mode is [ErrAlreadyAttached]; a folder or file that a
+// Windows guest gets in another mode is a share of its own.
 //
 // # Ends
 //
