@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -98,11 +100,15 @@ func checkBootFiles() engine.Check {
 			}
 		}
 		m, err := bootfiles.Check(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			c.OK, c.Detail = true, dir+", which byre has not made"
+			return c
+		}
 		if err != nil {
 			c.Detail = fmt.Sprintf("%s: %v", dir, err)
 			return c
 		}
-		c.OK, c.Detail = true, fmt.Sprintf("kernel %s in %s", m.Kernel, dir)
+		c.OK, c.Detail = true, fmt.Sprintf("kernel %s in %s%s", m.Kernel, dir, bootFilesNote)
 		return c
 	}
 	c.Detail = fmt.Sprintf("none in %q", folders)

@@ -14,6 +14,9 @@ import (
 // size does not fit.
 const lowMemory = 1 << 30
 
+// bootFilesNote is said of boot files that byre has made.
+const bootFilesNote = "; boots only if the kernel has the drivers for Hyper-V built in"
+
 // memoryStatus is MEMORYSTATUSEX.
 type memoryStatus struct {
 	length, load                                            uint32
