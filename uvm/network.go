@@ -19,6 +19,11 @@ type netNS struct {
 	id   string
 	host *hns.HostComputeNamespace // as a Windows guest was told of it, or nil
 	nics []*nic
+
+	// calledOff has the ids of NICs whose Add was called off, by endpoint: the
+	// host may still be taking one out, and whoever adds it again by the same
+	// id waits for that.
+	calledOff map[string]guid.GUID
 }
 
 // A nic is an endpoint of the host's network in the guest.
@@ -108,9 +113,13 @@ func (vm *UtilityVM) withNetNS(ctx context.Context, id string, f func(*netNS) er
 // addNIC connects the guest to an endpoint. If that fails and the host does
 // not take the NIC back, it returns what is left of it, too.
 func (vm *UtilityVM) addNIC(ctx context.Context, ns *netNS, e *hns.HNSEndpoint) (*nic, error) {
-	id, err := guid.NewV4()
-	if err != nil {
-		return nil, err
+	key := hns.CanonicalID(e.Id)
+	id, again := ns.calledOff[key]
+	if !again {
+		var err error
+		if id, err = guid.NewV4(); err != nil {
+			return nil, err
+		}
 	}
 	adapter := hcsschema.NetworkAdapter{EndpointId: e.Id, MacAddress: e.MacAddress}
 	a := &attachment{path: hcs.NetworkPath(id.String()), settings: adapter}
@@ -132,7 +141,15 @@ func (vm *UtilityVM) addNIC(ctx context.Context, ns *netNS, e *hns.HNSEndpoint) 
 			Settings:     hcsschema.LCOWNetworkAdapter{NamespaceID: s.NamespaceID, ID: s.ID},
 		}
 	}
-	err = vm.modify(ctx, req)
+	err := vm.modify(ctx, req)
+	switch {
+	case !unanswered(err):
+		delete(ns.calledOff, key)
+	case ns.calledOff == nil:
+		ns.calledOff = map[string]guid.GUID{key: id}
+	default:
+		ns.calledOff[key] = id
+	}
 	if err != nil && vm.os == "windows" {
 		vm.disownNIC(ctx, a.guest)
 	}
@@ -140,7 +157,7 @@ func (vm *UtilityVM) addNIC(ctx context.Context, ns *netNS, e *hns.HNSEndpoint) 
 	if a.letGo = errors.As(err, &half) && half.host; err != nil && !a.letGo {
 		return nil, err
 	}
-	return &nic{hns.CanonicalID(e.Id), a}, err
+	return &nic{key, a}, err
 }
 
 // guestNIC is how a Linux guest configures the NIC id.

@@ -112,7 +112,8 @@ func (vm *UtilityVM) attachVPMEM(ctx context.Context, hostPath string) (d vpmemD
 		left := d
 		vm.vpmem.left.keep(hostPath, func(ctx context.Context) error { return vm.detachVPMEM(ctx, hostPath, left) })
 	default:
-		vm.vpmem.free(d.slot, wasThere)
+		// What was called off may be there all the same.
+		vm.vpmem.free(d.slot, wasThere || unanswered(err))
 		vm.claims.give(hostPath)
 	}
 	return vpmemDevice{}, fmt.Errorf("attaching VPMEM %s: %w", hostPath, err)
