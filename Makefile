@@ -16,7 +16,7 @@ export BYRE_BOOT_FILES := $(CURDIR)/$(BOOT)
 export BYRE_TEST_IMAGE := $(IMAGE)
 export BYRE_TEST_KERNEL := $(CACHE)/kernel
 
-.PHONY: build demo test race lint fuzz conformance e2e bench clean help deps boot image vet
+.PHONY: build demo test vfio-test race lint fuzz conformance e2e bench clean help deps boot image vet
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -54,6 +54,10 @@ $(IMAGE)/index.json: hack/mkimage/main.go
 
 demo: boot image ## run a container in a VM and say where the time went
 	@bin/byre run --rm --timing $(IMAGE) sh -c 'echo "Hello from a machine of my own."; uname -snr'
+
+vfio-test: boot ## give a PCI device to a VM, in a VM that has an IOMMU: takes minutes
+	@CGO_ENABLED=0 $(GO) build -trimpath -o bin/vfio ./hack/vfio
+	@kernel=$$(hack/kernel.sh $(CACHE)/kernel) && hack/vfio.sh bin/vfio $(BOOT) "$$kernel"
 
 test: boot image vet ## every test
 	@hack/test.sh
