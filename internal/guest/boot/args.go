@@ -47,10 +47,6 @@ func ParseInit(args []string) (InitArgs, error) {
 	return a, err
 }
 
-// firmwareWord is what UEFI firmware appends to the command line of a kernel
-// that it was given together with an initrd: to what is for us.
-const firmwareWord = "initrd=initrd"
-
 // debugShell is the shell of a machine with a console.
 const debugShell = "sh"
 
