@@ -63,6 +63,7 @@ func newPlugVM(ctx context.Context, n int) (_ *plugVM, err error) {
 	o := uvm.NewDefaultOptionsLCOW("", "bench")
 	o.MemorySizeInMB, o.AllSCSIControllers, o.Network = 512, true, p.network
 	o.VPMemDeviceCount, o.VPMemSizeBytes = uvm.MaxVPMEMCount, 64*mib
+	o.RootFSFile, o.PreferredRootFSType = uvm.InitrdFile, uvm.PreferredRootFSTypeInitRd // else it has a slot
 	if p.vm, err = uvm.CreateLCOW(ctx, o); err != nil {
 		return nil, err
 	}
