@@ -4,9 +4,9 @@ import "time"
 
 // A Script says how the service behaves.
 type Script struct {
-	// Sync has operations end, and events arrive, on the thread of the call
-	// that began them, before it returns. Otherwise both come later, each on
-	// a thread of its own.
+	// Sync has operations end before the call that began them returns, and
+	// events arrive on a thread of the caller's. Otherwise both come on
+	// threads of the DLL. Off Windows it makes no difference.
 	Sync bool
 
 	// Delay is how long an operation takes at least.

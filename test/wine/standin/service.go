@@ -31,12 +31,11 @@ type object struct {
 	container cow.Container
 	process   *process
 
-	mu        sync.Mutex
-	notify    func(computecore.Event)
-	early     []computecore.Event // before notify was set: the service keeps them
-	created   bool                // not opened: this handle owns the system
-	asked     bool                // terminated by a call
-	initiated chan struct{}       // closed with the handle
+	mu      sync.Mutex
+	notify  func(computecore.Event)
+	early   []computecore.Event // before notify was set: the service keeps them
+	created bool                // not opened: this handle owns the system
+	closed  chan struct{}       // closed with the handle
 }
 
 // New returns a service whose systems are those of engine.
@@ -56,7 +55,7 @@ func (s *Service) add(o *object) computecore.Handle {
 	defer s.mu.Unlock()
 	s.last++
 	s.objects[s.last] = o
-	o.initiated = make(chan struct{})
+	o.closed = make(chan struct{})
 	return s.last
 }
 
@@ -66,7 +65,7 @@ func (s *Service) remove(h computecore.Handle) *object {
 	o := s.objects[h]
 	delete(s.objects, h)
 	if o != nil {
-		close(o.initiated)
+		close(o.closed)
 	}
 	return o
 }
@@ -149,7 +148,7 @@ func (s *Service) watch(o *object) {
 		select {
 		case <-ended:
 			o.event(computecore.EventSystemExited, exitStatus{ExitType: "GracefulExit"})
-		case <-o.initiated:
+		case <-o.closed:
 		}
 		return
 	}
