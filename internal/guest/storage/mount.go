@@ -95,22 +95,48 @@ func isTemporary(err error) bool {
 	return errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.EINTR) || errors.Is(err, unix.EAGAIN)
 }
 
-// mounting has the targets that are being mounted.
-var mounting sync.Map
+// points lets those who mount or unmount at one place take turns: a Remove that
+// follows an Add which was called off must find what that has made.
+var points turns
+
+type turns struct {
+	mu   sync.Mutex
+	busy map[string]chan struct{} // closed at the end of the turn
+}
+
+// take waits for the turn at a place; done ends it.
+func (t *turns) take(place string) (done func()) {
+	for {
+		t.mu.Lock()
+		other := t.busy[place]
+		if other == nil {
+			mine := make(chan struct{})
+			if t.busy == nil {
+				t.busy = make(map[string]chan struct{})
+			}
+			t.busy[place] = mine
+			t.mu.Unlock()
+			return func() {
+				t.mu.Lock()
+				defer t.mu.Unlock()
+				delete(t.busy, place)
+				close(mine)
+			}
+		}
+		t.mu.Unlock()
+		<-other
+	}
+}
 
 // mountAt makes the folder target and calls mount with a name for it that
 // cannot change its meaning; when that fails the folder is removed again. A
-// target that something is mounted at already, or is being, is refused: of two
-// mounts the lower one would be out of sight, and the first Unmount would take
-// the other.
+// target that something is mounted at already is refused: of two mounts the
+// lower one would be out of sight, and the first Unmount would take the other.
 func mountAt(target string, mode uint32, mount func(at string) error) error {
 	if err := CheckPath(target); err != nil {
 		return err
 	}
-	if _, other := mounting.LoadOrStore(target, nil); other {
-		return &os.PathError{Op: "mount", Path: target, Err: unix.EBUSY}
-	}
-	defer mounting.Delete(target)
+	defer points.take(target)()
 	dir, err := MakeDir(target, mode)
 	if err != nil {
 		return fmt.Errorf("making the mount point: %w", err)
@@ -148,6 +174,7 @@ func Unmount(target string) error {
 	if err := CheckPath(target); err != nil {
 		return err
 	}
+	defer points.take(target)()
 	return unmount(target)
 }
 
