@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -22,6 +23,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) == 2 && os.Args[1] == "spin" {
 		fmt.Println("spinning")
 		for {
+			runtime.Gosched()
 		}
 	}
 	if len(os.Args) > 2 {
