@@ -16,11 +16,11 @@ export BYRE_BOOT_FILES := $(CURDIR)/$(BOOT)
 export BYRE_TEST_IMAGE := $(IMAGE)
 export BYRE_TEST_KERNEL := $(CACHE)/kernel
 
-.PHONY: build demo test vfio-test race lint fuzz conformance e2e bench clean help deps boot image vet
+.PHONY: build demo test vfio-test wine-test race lint fuzz conformance e2e bench clean help deps boot image vet
 .DELETE_ON_ERROR:
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 deps:
 	@hack/deps.sh
@@ -61,6 +61,9 @@ vfio-test: boot ## give a PCI device to a VM, in a VM that has an IOMMU: takes m
 
 test: boot image vet ## every test
 	@hack/test.sh
+
+wine-test: deps ## the tests of the Windows half, under Wine
+	@hack/wine.sh
 
 vet: ## vet for every platform that builds
 	@echo "vetting for linux/amd64, linux/arm64 and windows/amd64" >&2

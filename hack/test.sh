@@ -1,7 +1,8 @@
 #!/bin/sh
-# Runs every test: those that boot no VM with the race detector, then those
-# that boot VMs. Prints what the test runner says of each package, the output
-# of what failed, and fails on a skip that .ci/skips does not list.
+# Runs every test: those that boot no VM with the race detector, those of the
+# Windows half under Wine, then those that boot VMs. Prints what the test
+# runner says of each package, the output of what failed, and fails on a skip
+# that .ci/skips does not list.
 set -u
 cd "$(dirname "$0")/.."
 log=$(mktemp)
@@ -9,7 +10,7 @@ trap 'rm -f "$log"' EXIT INT TERM
 
 run() {
 	# The whole output goes to the log; packages and failures to the screen.
-	{ go test -v "$@" 2>&1; echo "exit $?"; } | tee -a "$log" |
+	{ "$@" 2>&1; echo "exit $?"; } | tee -a "$log" |
 		awk '/^exit [0-9]+$/ {code = $2; next}
 			/^=== RUN|^=== PAUSE|^=== CONT|^=== NAME/ {next}
 			/^ *--- (PASS|SKIP)/ {held = ""; next}
@@ -19,9 +20,11 @@ run() {
 }
 
 all=$(go list ./...)
+vms=$(echo "$all" | grep '/byre/test' | grep -v -e /test/golden -e /test/wine)
 failed=0
-run -race -timeout 20m $(echo "$all" | grep -v '/byre/test') || failed=1
-run -p 1 -timeout 40m $(echo "$all" | grep '/byre/test') || failed=1
+run go test -v -race -timeout 20m $(echo "$all" | grep -v -x -F "$vms") || failed=1
+run hack/wine.sh || failed=1
+run go test -v -p 1 -timeout 40m $vms || failed=1
 
 skipped=$(sed -n 's/^ *--- SKIP: \([^ ]*\) .*/\1/p' "$log" | sort -u)
 for t in $skipped; do
