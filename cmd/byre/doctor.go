@@ -91,7 +91,7 @@ func checkBootFiles() engine.Check {
 	folders := engine.Host().Host().BootFiles
 	c := engine.Check{Name: "boot files"}
 	if len(folders) > 0 {
-		c.Remedy = fmt.Sprintf("make some: byre boot build --kernel-package linux-image-….deb %q, or set BYRE_BOOT_FILES to a folder that has them", folders[len(folders)-1])
+		c.Remedy = fmt.Sprintf(bootFilesRemedy, folders[len(folders)-1])
 	}
 	for _, dir := range folders {
 		if _, err := os.Stat(filepath.Join(dir, "initrd.img")); err != nil {

@@ -14,8 +14,12 @@ import (
 // size does not fit.
 const lowMemory = 1 << 30
 
-// bootFilesNote is said of boot files that byre has made.
-const bootFilesNote = "; boots only if the kernel has the drivers for Hyper-V built in"
+const (
+	// bootFilesNote is said of boot files that byre has made.
+	bootFilesNote = "; boots only if the kernel has the drivers for Hyper-V built in"
+	// bootFilesRemedy is said with a folder if there are none.
+	bootFilesRemedy = "put a kernel with the drivers for Hyper-V, and initrd.img or rootfs.vhd, into %q, or set BYRE_BOOT_FILES to a folder that has them"
+)
 
 // memoryStatus is MEMORYSTATUSEX.
 type memoryStatus struct {
