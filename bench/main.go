@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command bench measures byre against what it is built on, both in one run,
 // and prints the ratios. It writes them to bench/results.json too.
 //
