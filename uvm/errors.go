@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
 
 	"github.com/byrevm/byre/hcs"
 )
@@ -56,9 +55,5 @@ func (s *sentinel) Unwrap() error { return s.class }
 
 // missing is the error of a boot file that is not there.
 func missing(what, path string) error {
-	text := fmt.Sprintf("%s: '%s' not found", what, path)
-	if dir := filepath.Dir(path); absent(dir) {
-		text += fmt.Sprintf(": there is no folder %s", dir)
-	}
-	return &sentinel{text, fs.ErrNotExist}
+	return &sentinel{fmt.Sprintf("%s: '%s' not found", what, path), fs.ErrNotExist}
 }

@@ -250,7 +250,7 @@ func TestCreateRefuses(t *testing.T) {
 	}{
 		"kernel missing": {
 			edit: func(o *uvm.OptionsLCOW) { o.BootFilesPath = `c:\does\not\exist\I\hope` },
-			want: "kernel: '" + filepath.Join(`c:\does\not\exist\I\hope`, "kernel") + "' not found: there is no folder",
+			want: "kernel: '" + filepath.Join(`c:\does\not\exist\I\hope`, "kernel") + "' not found",
 			is:   os.ErrNotExist,
 		},
 		"root file system missing": {

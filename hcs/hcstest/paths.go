@@ -30,7 +30,7 @@ var probes = []struct {
 	{"VirtualMachine/Devices/Plan9/Shares", hcs.PathPlan9, hcsschema.Plan9Share{Name: "probe", AccessName: "probe", Path: "/nope", Port: int32(hcs.Plan9Port), Flags: hcsschema.Plan9FlagLinuxMetadata}},
 	{"VirtualMachine/Devices/Scsi/C/Attachments/L", hcs.SCSIPath(0, 7), hcsschema.Attachment{Type: hcsschema.AttachmentVirtualDisk, Path: "/nope"}},
 	{"VirtualMachine/Devices/VirtualPMem/Devices/N", hcs.VPMemPath(1), hcsschema.VirtualPMemDevice{HostPath: "/nope", ReadOnly: true}},
-	{"VirtualMachine/Devices/VirtualPci/GUID", hcs.PCIPath(probeID), hcsschema.VirtualPciDevice{Functions: []hcsschema.VirtualPciFunction{{DeviceInstancePath: "/nope"}}}},
+	{"VirtualMachine/Devices/VirtualPci/GUID", hcs.PCIPath(probeID), hcsschema.VirtualPciDevice{Functions: []hcsschema.VirtualPciFunction{{DeviceInstancePath: "ffff:ff:1f.7"}}}},
 	{"VirtualMachine/Devices/VirtualSmb/Shares", hcs.PathVSMB, hcsschema.VirtualSmbShare{Name: "probe", Path: "/nope"}},
 }
 
