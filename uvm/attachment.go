@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync"
 
+	"github.com/byrevm/byre/hcs"
 	"github.com/byrevm/byre/hcsschema"
 )
 
@@ -19,7 +20,8 @@ type attachment struct {
 }
 
 // detach removes a. If it fails, call it again: it goes on with the half that
-// failed.
+// failed. A host that does not have a any more has let go of it: a Remove that
+// was called off goes on in an engine, and the next one finds nothing.
 func (vm *UtilityVM) detach(ctx context.Context, a *attachment) error {
 	req := &hcsschema.ModifySettingRequest{RequestType: hcsschema.Remove, ResourcePath: a.path, Settings: a.settings}
 	if a.guest != nil && !a.letGo {
@@ -29,6 +31,9 @@ func (vm *UtilityVM) detach(ctx context.Context, a *attachment) error {
 	var half *halfDone
 	if errors.As(err, &half) && half.guest {
 		a.letGo = true
+	}
+	if fromHost := req.GuestRequest == nil || vm.external && a.letGo; fromHost && errors.Is(err, hcs.ErrNotFound) {
+		return nil
 	}
 	return err
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/byrevm/byre/hcs"
 	"github.com/byrevm/byre/hcs/hcstest"
+	"github.com/byrevm/byre/hcsschema"
 	"github.com/byrevm/byre/uvm"
 )
 
@@ -463,6 +464,33 @@ func TestSCSIBlocksOnlyItsDisk(t *testing.T) {
 	close(finish)
 	wg.Wait()
 	v.remove("slow")
+}
+
+// TestSCSIRemovedLate has the host remove a disk for a caller that has given up:
+// the next Remove finds the host without it.
+func TestSCSIRemovedLate(t *testing.T) {
+	v := start(t, setup{})
+	m := v.add("late", "/mnt/late", false)
+	ctx, cancel := context.WithCancel(t.Context())
+	v.hook.set(func(_ context.Context, c hcstest.Call) error {
+		if c.Op != hcstest.OpModify {
+			return nil
+		}
+		v.hook.set(nil)
+		err := v.system().Modify(t.Context(), &hcsschema.ModifySettingRequest{RequestType: hcsschema.Remove, ResourcePath: hcs.SCSIPath(0, 0)})
+		if err != nil {
+			t.Error(err)
+		}
+		cancel()
+		return nil
+	})
+	if err := m.Release(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want %v", err, context.Canceled)
+	}
+	if err := m.Release(t.Context()); err != nil {
+		t.Error(err)
+	}
+	v.empty()
 }
 
 // TestSCSIStress adds and removes from many goroutines while calls fail, and

@@ -29,6 +29,7 @@ type vpmemSlot struct {
 	taken bool
 	path  string
 	file  os.FileInfo
+	used  bool // there has been a device in it
 }
 
 // A vpmemDevice is a file that the guest has mounted.
@@ -195,15 +196,17 @@ func (b *vpmemBus) take(path string, file os.FileInfo) (int, error) {
 	return free, nil
 }
 
-// free gives a slot back. used says whether there was a device in it.
+// free gives a slot back. used says whether there was a device in it this
+// time.
 func (b *vpmemBus) free(slot int, used bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.sticky && used {
-		b.slots[slot].taken = false
+	s := &b.slots[slot]
+	if s.used = s.used || used; b.sticky && s.used {
+		s.taken = false
 		return
 	}
-	b.slots[slot] = vpmemSlot{}
+	*s = vpmemSlot{}
 }
 
 // sameFile reports whether a and b are one file that has not been written to

@@ -130,6 +130,14 @@ func TestVPMEMStickyFails(t *testing.T) {
 	v.hook.set(nil)
 	v.addLayer(v.disk("c"), 2)
 	v.addLayer(a, 1)
+	v.removeLayer(a)
+	v.hook.fail(hcstest.OpModify) // its second Add: the device of the first is still there
+	if _, err := v.AddVPMEM(t.Context(), a); !errors.Is(err, errBoom) {
+		t.Error(err)
+	}
+	v.hook.set(nil)
+	v.addLayer(v.disk("d"), 3)
+	v.addLayer(a, 1)
 }
 
 func TestVPMEMFails(t *testing.T) {

@@ -196,14 +196,16 @@ func (w *worker) count(name string, n int) {
 }
 
 // check reports an error that has no reason.
-func (w *worker) check(ctx context.Context, what string, err error) {
+func (w *worker) check(ctx context.Context, what string, err error) (ok bool) {
 	switch {
 	case w.dead.Load():
 	case ctx.Err() != nil && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)):
 	case w.Failure != nil && w.Failure(err):
 	default:
 		w.t.Errorf("seed %d: %s: %v", w.seed, what, err)
+		return false
 	}
+	return true
 }
 
 // release gives one use back. What fails is tried again, as callers may.
@@ -215,12 +217,10 @@ func (w *worker) release(ctx context.Context) {
 	for end := time.Now().Add(patience); ; {
 		ctx, cancel := w.context(ctx)
 		err := u.remove(ctx)
-		if err != nil {
-			w.check(ctx, "removing "+u.name, err)
-		}
+		again := err != nil && w.check(ctx, "removing "+u.name, err)
 		cancel()
 		w.calls.Add(1)
-		if err == nil || w.dead.Load() {
+		if !again || w.dead.Load() {
 			break
 		}
 		if time.Now().After(end) {
