@@ -107,6 +107,7 @@ func (p *pmem) add(ctx context.Context, s *system) error {
 	err = s.qmp.Execute(ctx, "device_add", map[string]any{
 		"driver": "virtio-pmem-pci", "id": fmt.Sprintf("pmem-%d", p.number), "memdev": memory,
 		"bus": bridgeID("pmem", p.number/place.SlotsPerBridge), "addr": fmt.Sprintf("%#x", at.Slot()),
+		"disable-legacy": "on", // or it has ports too, one more of 128 ranges to look through
 	}, nil)
 	if err != nil {
 		return errors.Join(err, s.qmp.Execute(ctx, "object-del", map[string]any{"id": memory}, nil))
