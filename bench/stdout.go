@@ -27,7 +27,7 @@ var dd = []string{"dd", "if=/dev/zero", "bs=64k", fmt.Sprintf("count=%d", stream
 // the bare vsock device moves: a process of the VM that has the socket itself
 // as its stdout. Both send the same bytes, in turns, in one VM.
 func stdout(ctx context.Context, s setup) (r result, err error) {
-	const rounds = 3
+	const rounds = 5
 	r = result{Name: "stdout", Unit: "MB/s", N: rounds}
 	vm, err := uvm.CreateLCOW(ctx, uvm.NewDefaultOptionsLCOW("", "bench"))
 	if err != nil {

@@ -63,9 +63,10 @@ func editCmdline(line string, extra ...string) string {
 // is emulated. A busy host delays its timers: by more than the kernel's check
 // of one allows, which then panics, and so that the rate of the time-stamp
 // counter, khz unless it is 0, would be measured wrong. The self-tests of
-// cryptography are slow there.
+// cryptography are slow there, and so is it to clear all memory that the kernel
+// takes, which those of distributions do as a precaution.
 func emulationWords(khz int) []string {
-	words := []string{"no_timer_check", "cryptomgr.notests"}
+	words := []string{"no_timer_check", "cryptomgr.notests", "init_on_alloc=0"}
 	if khz > 0 {
 		words = append(words, "tsc_early_khz="+strconv.Itoa(khz), "tsc=reliable")
 	}

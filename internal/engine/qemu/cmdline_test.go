@@ -78,10 +78,10 @@ func TestMemoryWords(t *testing.T) {
 }
 
 func TestEmulationWords(t *testing.T) {
-	if got, want := fmt.Sprint(emulationWords(2_100_000)), "[no_timer_check cryptomgr.notests tsc_early_khz=2100000 tsc=reliable]"; got != want {
+	if got, want := fmt.Sprint(emulationWords(2_100_000)), "[no_timer_check cryptomgr.notests init_on_alloc=0 tsc_early_khz=2100000 tsc=reliable]"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
-	if got, want := fmt.Sprint(emulationWords(0)), "[no_timer_check cryptomgr.notests]"; got != want {
+	if got, want := fmt.Sprint(emulationWords(0)), "[no_timer_check cryptomgr.notests init_on_alloc=0]"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
