@@ -23,7 +23,7 @@ type Pipes struct {
 }
 
 // pipeSize lets a process run ahead of its relay.
-const pipeSize = 1 << 20
+const pipeSize = 2 << 20
 
 // NewPipes makes the pipes. They are used up by Abandon, or by Start and then
 // Exited.

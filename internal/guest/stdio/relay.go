@@ -17,7 +17,7 @@ import (
 // switch between them and the relay, so that takes all that a pipe holds.
 const (
 	minBuffer = 16 << 10
-	maxBuffer = 1 << 20
+	maxBuffer = 2 << 20
 )
 
 // transfer copies src to dst to its end.
