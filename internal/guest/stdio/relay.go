@@ -14,11 +14,16 @@ import (
 
 // A relay begins with a small buffer and has a larger one when it is filled:
 // most processes write little, and those that write much are held up by every
-// switch between them and the relay, so that takes all that a pipe holds.
+// switch between them and the relay, so that takes all that a pipe holds. Only
+// a few relays at a time have the largest: the agent's memory is bounded.
 const (
-	minBuffer = 16 << 10
-	maxBuffer = 2 << 20
+	minBuffer    = 16 << 10
+	sharedBuffer = 256 << 10 // the largest that any number may have
+	maxBuffer    = pipeSize
 )
+
+// largest counts the relays with more than a sharedBuffer.
+var largest = make(chan struct{}, 8)
 
 // transfer copies src to dst to its end.
 func transfer(dst io.Writer, src io.Reader) error {
@@ -36,8 +41,17 @@ func transfer(dst io.Writer, src io.Reader) error {
 		if err != nil {
 			return err
 		}
-		if n == len(b) && n < maxBuffer {
+		switch {
+		case n < len(b) || n == maxBuffer:
+		case n < sharedBuffer:
 			b = make([]byte, 4*n)
+		default:
+			select {
+			case largest <- struct{}{}:
+				defer func() { <-largest }() // once: no buffer is larger
+				b = make([]byte, maxBuffer)
+			default:
+			}
 		}
 	}
 }
