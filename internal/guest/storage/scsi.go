@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/byrevm/byre/hcsschema"
@@ -45,12 +46,7 @@ func RemoveDisk(d hcsschema.LCOWMappedVirtualDisk) error {
 			return err
 		}
 	}
-	name := filepath.Join(diskDir(int(d.Controller), int(d.Lun)), "delete")
-	err := os.WriteFile(name, []byte("1\n"), 0)
-	if err != nil && !errors.Is(err, os.ErrNotExist) && !isNotReady(err) {
-		return fmt.Errorf("ejecting disk %d:%d: %w", d.Controller, d.Lun, err)
-	}
-	return nil
+	return forget(int(d.Controller), int(d.Lun))
 }
 
 func checkAddress(d hcsschema.LCOWMappedVirtualDisk) error {
@@ -73,9 +69,14 @@ func findDisk(deadline time.Time, controller, lun int) (string, error) {
 	err := devices.wait(deadline, func() (bool, error) {
 		entries, err := os.ReadDir(blocks)
 		switch {
-		case len(entries) == 1:
+		case len(entries) == 1 && !isEmpty(filepath.Join(blocks, entries[0].Name())):
 			dev = "/dev/" + entries[0].Name()
 			return true, nil
+		case len(entries) == 1:
+			if err := forget(controller, lun); err != nil {
+				return true, err
+			}
+			looked = false
 		case len(entries) > 1:
 			return true, fmt.Errorf("%s has %d disks", blocks, len(entries))
 		case err != nil && !isNotReady(err):
@@ -92,6 +93,24 @@ func findDisk(deadline time.Time, controller, lun int) (string, error) {
 		return "", fmt.Errorf("looking for SCSI disk %d:%d: %w", controller, lun, err)
 	}
 	return dev, nil
+}
+
+// isEmpty reports whether a disk has no sectors. The kernel was asking a disk for
+// its size when the host took that away, and keeps what it got: the next disk
+// of that address would never be seen.
+func isEmpty(block string) bool {
+	b, err := os.ReadFile(filepath.Join(block, "size"))
+	return err == nil && strings.TrimSpace(string(b)) == "0"
+}
+
+// forget makes the kernel forget a disk, if it has one of that address.
+func forget(controller, lun int) error {
+	name := filepath.Join(diskDir(controller, lun), "delete")
+	err := os.WriteFile(name, []byte("1\n"), 0)
+	if err != nil && !errors.Is(err, os.ErrNotExist) && !isNotReady(err) {
+		return fmt.Errorf("ejecting disk %d:%d: %w", controller, lun, err)
+	}
+	return nil
 }
 
 func scan(controller, lun int) bool {

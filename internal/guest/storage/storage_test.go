@@ -181,6 +181,33 @@ func TestFindDisk(t *testing.T) {
 	}
 }
 
+// A disk without sectors is what the kernel keeps of one that went while it was
+// being asked: it is forgotten, and looked for again.
+func TestFindDiskEmpty(t *testing.T) {
+	sys := fakeSys(t)
+	dir := filepath.Join(sys, "bus/scsi/devices/0:0:2:7")
+	size, scan := filepath.Join(dir, "block/sdq/size"), filepath.Join(sys, "class/scsi_host/host0/scan")
+	for name, text := range map[string]string{size: "0\n", scan: ""} {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if dev, err := findDisk(soon(), 2, 7); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("got %s, %v, want %v", dev, err, os.ErrDeadlineExceeded)
+	}
+	for name, want := range map[string]string{filepath.Join(dir, "delete"): "1\n", scan: "0 2 7"} {
+		if b, err := os.ReadFile(name); string(b) != want {
+			t.Errorf("%s got %q, %v", name, b, err)
+		}
+	}
+	if err := os.WriteFile(size, []byte("8192\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if dev, err := findDisk(soon(), 2, 7); dev != "/dev/sdq" || err != nil {
+		t.Errorf("got %s, %v", dev, err)
+	}
+}
+
 func TestDiskAddresses(t *testing.T) {
 	fakeSys(t)
 	for _, d := range []hcsschema.LCOWMappedVirtualDisk{{Controller: place.MaxSCSIControllers}, {Lun: place.MaxLUNs}} {
