@@ -57,8 +57,9 @@ func main() {
 }
 
 func sleep() error {
-	time.Sleep(time.Hour)
-	return nil
+	for {
+		unix.Pause()
+	}
 }
 
 // answer changes the header of the first message to that of its answer, of
