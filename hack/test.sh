@@ -10,13 +10,7 @@ trap 'rm -f "$log"' EXIT INT TERM
 
 run() {
 	# The whole output goes to the log; packages and failures to the screen.
-	{ "$@" 2>&1; echo "exit $?"; } | tee -a "$log" |
-		awk '/^exit [0-9]+$/ {code = $2; next}
-			/^=== RUN|^=== PAUSE|^=== CONT|^=== NAME/ {next}
-			/^ *--- (PASS|SKIP)/ {held = ""; next}
-			/^(ok|\?|FAIL|panic:|PASS$)/ || /^ *--- FAIL/ {printf "%s", held; held = ""; if ($0 != "PASS") print; fflush(); next}
-			{held = held $0 "\n"; if (length(held) > 20000) held = substr(held, length(held) - 10000)}
-			END {exit code}'
+	{ "$@" 2>&1; echo "exit $?"; } | tee -a "$log" | awk -f hack/screen.awk
 }
 
 all=$(go list ./...)
