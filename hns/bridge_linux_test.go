@@ -88,7 +88,8 @@ func makeBridge(t *testing.T, name, address string) {
 	t.Helper()
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = name
-	if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
+	// It looks into nothing that it passes on.
+	if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attrs, MulticastSnooping: new(bool)}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -261,9 +262,21 @@ const vnetHeader = 10
 // ask asks who has an address, as somebody.
 func (g *guest) ask(from, mac net.HardwareAddr, ip, who net.IP) {
 	g.Helper()
+	g.askBy(nil, from, mac, ip, who)
+}
+
+// tagged asks on VLAN 7.
+func (g *guest) tagged(from, mac net.HardwareAddr, ip, who net.IP) {
+	g.Helper()
+	g.askBy([]byte{0x81, 0, 0, 7}, from, mac, ip, who)
+}
+
+func (g *guest) askBy(tag []byte, from, mac net.HardwareAddr, ip, who net.IP) {
+	g.Helper()
 	f := make([]byte, vnetHeader, 100)
 	f = append(f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff)
 	f = append(f, from...)
+	f = append(f, tag...)
 	f = append(f, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1)
 	f = append(f, mac...)
 	f = append(f, ip.To4()...)
@@ -284,8 +297,15 @@ func (g *guest) frame() []byte {
 		if err != nil {
 			g.Fatal(err)
 		}
-		if f := buf[vnetHeader:k]; len(f) >= 42 && binary.BigEndian.Uint16(f[12:]) == unix.ETH_P_ARP {
+		f := buf[vnetHeader:k]
+		if len(f) < 42 {
+			continue
+		}
+		switch binary.BigEndian.Uint16(f[12:]) {
+		case unix.ETH_P_ARP:
 			return f
+		case unix.ETH_P_8021Q:
+			g.Errorf("got a frame of another VLAN: %x", f)
 		}
 	}
 }
@@ -304,6 +324,7 @@ func TestBridgeFrames(t *testing.T) {
 	a.ask(other, a.mac, a.ip, gateway)
 	a.ask(a.mac, other, a.ip, gateway)
 	a.ask(a.mac, a.mac, alien, gateway)
+	a.tagged(a.mac, a.mac, a.ip, b.ip)
 	a.ask(a.mac, a.mac, b.ip, gateway)
 	a.ask(a.mac, a.mac, a.ip, gateway)
 	f := a.frame()
@@ -336,51 +357,91 @@ func TestBridgeFrames(t *testing.T) {
 }
 
 // IPv6 of an endpoint that has an address of it: its own, and what finds
-// neighbours, but nothing that makes it a router.
+// neighbours, but nothing that speaks for another or makes it a router.
 func TestBridgeIPv6(t *testing.T) {
 	if !apart(t) {
 		return
 	}
 	n := session(t, t.TempDir())
 	makeBridge(t, "br6", "192.0.2.1/24")
-	six := net.ParseIP("fd00::6")
-	a := openGuest(t, n, create(t, n, hns.HNSEndpoint{VirtualNetwork: "bridge:br6", IPConfigs: []hns.IPConfig{{IPAddress: six, PrefixLength: 64}}}))
+	six, other := net.ParseIP("fd00::6"), net.ParseIP("fd00::7")
+	a := openGuest(t, n, create(t, n, hns.HNSEndpoint{VirtualNetwork: "bridge:br6", MacAddress: "02-B9-00-00-00-0A",
+		IPConfigs: []hns.IPConfig{{IPAddress: six, PrefixLength: 64}}}))
 	b := openGuest(t, n, create(t, n, hns.HNSEndpoint{VirtualNetwork: "bridge:br6"}))
-	send := func(g *guest, source net.IP, icmp byte) {
-		f := make([]byte, vnetHeader, 100)
-		f = append(f, 0x33, 0x33, 0, 0, 0, 1)
-		f = append(f, g.mac...)
-		f = append(f, 0x86, 0xdd, 0x60, 0, 0, 0, 0, 24, 58, 255)
-		f = append(f, source.To16()...)
-		f = append(f, net.IPv6linklocalallnodes...)
-		f = append(f, icmp, byte(len(source)), 0, 0)
-		f = append(f, make([]byte, 20)...)
-		if _, err := g.nic.Link.Write(f); err != nil {
-			t.Fatal(err)
+	local := net.ParseIP("fe80::b9:ff:fe00:a") // that of the MAC address
+	const nextICMP, hopByHop, options = 58, 0, 60
+	router := net.ParseIP("fe80::1")
+	for i, f := range []struct {
+		source net.IP
+		first  byte // header after that of IPv6
+		icmp   byte
+		target net.IP
+		passes bool
+	}{
+		{other, nextICMP, 128, nil, false},
+		{router, nextICMP, 135, router, false},
+		{local, nextICMP, 134, nil, false}, // a router's
+		{six, nextICMP, 134, nil, false},
+		{six, options, 134, nil, false},
+		{local, nextICMP, 137, nil, false},
+		{six, nextICMP, 128, nil, true},
+		{local, nextICMP, 128, nil, false},
+		{six, hopByHop, 128, nil, true},
+		{local, nextICMP, 135, other, true},
+		{six, nextICMP, 135, router, true},
+		// Who has an address, only its owner says.
+		{local, nextICMP, 136, other, false},
+		{six, nextICMP, 136, other, false},
+		{six, options, 136, other, false},
+		{local, hopByHop, 136, router, false},
+		{six, nextICMP, 136, router, false},
+		{six, nextICMP, 136, six, true},
+		{local, nextICMP, 136, six, true},
+		{six, nextICMP, 136, local, true},
+		// Bridges that ask hear in which groups it is.
+		{local, hopByHop, 143, nil, true},
+		{local, hopByHop, 131, nil, true},
+		{router, hopByHop, 143, nil, false},
+	} {
+		payload := append([]byte{f.icmp, byte(i), 0, 0, 0, 0, 0, 0}, make([]byte, 16)...)
+		copy(payload[8:], f.target)
+		if f.first != nextICMP {
+			payload = append([]byte{nextICMP, 0, 1, 4, 0, 0, 0, 0}, payload...)
 		}
-	}
-	local := net.ParseIP("fe80::6")
-	send(a, net.ParseIP("fd00::7"), 128) // another's
-	send(a, local, 134)                  // a router's
-	send(a, local, 137)
-	send(a, six, 128)
-	send(a, local, 135)
-	buf := make([]byte, 2000)
-	b.nic.Link.SetReadDeadline(time.Now().Add(10 * time.Second))
-	for _, want := range []byte{128, 135} {
+		for _, last := range []bool{false, true} {
+			source, kind := f.source, f.first
+			if last { // one that passes, so that it is known what did not
+				source, kind, payload = six, nextICMP, append([]byte{129, byte(i), 0, 0}, make([]byte, 20)...)
+			}
+			frame := make([]byte, vnetHeader, 150)
+			frame = append(frame, 0x33, 0x33, 0, 0, 0, 1)
+			frame = append(frame, a.mac...)
+			frame = append(frame, 0x86, 0xdd, 0x60, 0, 0, 0, 0, byte(len(payload)), kind, 255)
+			frame = append(frame, source.To16()...)
+			frame = append(frame, net.IPv6linklocalallnodes...)
+			if _, err := a.nic.Link.Write(append(frame, payload...)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		passed := false
+		buf := make([]byte, 2000)
+		b.nic.Link.SetReadDeadline(time.Now().Add(10 * time.Second))
 		for {
 			k, err := b.nic.Link.Read(buf)
 			if err != nil {
 				t.Fatal(err)
 			}
-			f := buf[vnetHeader:k]
-			if !bytes.Equal(f[6:12], a.mac) {
+			got := buf[vnetHeader:k]
+			if !bytes.Equal(got[6:12], a.mac) {
 				continue
 			}
-			if binary.BigEndian.Uint16(f[12:]) != unix.ETH_P_IPV6 || f[54] != want {
-				t.Errorf("got %x, want type %d", f, want)
+			if got[20] == nextICMP && got[54] == 129 {
+				break
 			}
-			break
+			passed = true
+		}
+		if passed != f.passes {
+			t.Errorf("type %d from %v about %v after header %d: passed %v, want %v", f.icmp, f.source, f.target, f.first, passed, f.passes)
 		}
 	}
 }

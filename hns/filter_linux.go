@@ -6,7 +6,6 @@ import (
 	"net/netip"
 
 	"github.com/google/nftables"
-	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 )
@@ -19,8 +18,9 @@ var (
 )
 
 // A filter lets frames of a guest pass that have its own addresses, and no
-// others: it can speak for nobody else on its bridge. An endpoint without an
-// IPv6 address sends no IPv6, and none sends router advertisements.
+// others: it can speak for nobody else on its bridge, neither in ARP nor in
+// neighbour discovery, and on no VLAN of it. An endpoint without an IPv6 address
+// sends no IPv6, and none sends router advertisements.
 type filter struct {
 	mac       net.HardwareAddr
 	addresses []netip.Addr
@@ -54,14 +54,14 @@ func (f *filter) install(tap string) error {
 	if err != nil {
 		return err
 	}
-	drop := nftables.ChainPolicyDrop
+	policy := nftables.ChainPolicyDrop
 	chain := tapChain(tap)
 	chain.Type, chain.Hooknum, chain.Priority = nftables.ChainTypeFilter, nftables.ChainHookIngress, nftables.ChainPriorityFilter
-	chain.Policy, chain.Device = &drop, tap
+	chain.Policy, chain.Device = &policy, tap
 	c.AddTable(&tapTable)
 	c.AddChain(chain)
 	for _, m := range f.rules() {
-		c.AddRule(&nftables.Rule{Table: &tapTable, Chain: chain, Exprs: append(m, &expr.Verdict{Kind: expr.VerdictAccept})})
+		c.AddRule(&nftables.Rule{Table: &tapTable, Chain: chain, Exprs: m})
 	}
 	return c.Flush()
 }
@@ -69,36 +69,66 @@ func (f *filter) install(tap string) error {
 // Offsets in the headers of Ethernet, IPv4, ARP for it, IPv6 and ICMPv6.
 const (
 	etherSource = 6
+	etherType   = 12
 	ip4Source   = 12
 	arpEther    = 8
 	arpIP       = 14
-	ip6Next     = 6
 	ip6Source   = 8
-	icmp6Type   = 40 // directly after the header of IPv6
+	icmp6Type   = 0
+	icmp6Target = 8 // of neighbour discovery
 )
 
-func (f *filter) rules() (all [][]expr.Any) {
+// Types of ICMPv6.
+const (
+	mldReport, mldDone, mldReport2 = 131, 132, 143
+	routerAdvert                   = 134
+	neighbourSolicit               = 135
+	neighbourAdvert                = 136
+	redirect6                      = 137
+)
+
+func (f *filter) rules() (all []rule) {
 	from := payload(expr.PayloadBaseLLHeader, etherSource, f.mac)
-	six := false
+	var six []netip.Addr
 	for _, a := range f.addresses {
 		b := a.AsSlice()
 		if a.Is6() {
-			six = true
-			all = append(all, join(protocol(unix.ETH_P_IPV6), from, network(ip6Source, b)))
+			six = append(six, a)
 			continue
 		}
 		all = append(all,
-			join(protocol(unix.ETH_P_IP), from, network(ip4Source, b)),
-			join(protocol(unix.ETH_P_ARP), from, network(arpEther, f.mac), network(arpIP, b)))
+			accept(frame(unix.ETH_P_IP), from, network(ip4Source, b)),
+			accept(frame(unix.ETH_P_ARP), from, network(arpEther, f.mac), network(arpIP, b)))
 	}
-	if six {
-		// From the link's own addresses: to look for neighbours only.
-		for _, kind := range []byte{135, 136} {
-			all = append(all, join(protocol(unix.ETH_P_IPV6), from, network(ip6Source, []byte{0xfe, 0x80}),
-				network(ip6Next, []byte{unix.IPPROTO_ICMPV6}), network(icmp6Type, []byte{kind})))
+	if len(six) == 0 {
+		return all
+	}
+	// A neighbour is told of the guest's own addresses only. With an extension
+	// header before it, it is told all the same: so not by the first header.
+	own := append(six, linkLocal(f.mac))
+	for _, a := range own {
+		for _, target := range own {
+			all = append(all, accept(frame(unix.ETH_P_IPV6), from, network(ip6Source, a.AsSlice()),
+				icmp6(neighbourAdvert), transport(icmp6Target, target.AsSlice())))
 		}
 	}
+	for _, kind := range []byte{routerAdvert, neighbourAdvert, redirect6} {
+		all = append(all, drop(icmp6(kind)))
+	}
+	for _, a := range six {
+		all = append(all, accept(frame(unix.ETH_P_IPV6), from, network(ip6Source, a.AsSlice())))
+	}
+	// From the link's own address: to look for neighbours, and to be in the
+	// groups that these are looked for in, for bridges that ask who is.
+	for _, kind := range []byte{neighbourSolicit, mldReport, mldDone, mldReport2} {
+		all = append(all, accept(frame(unix.ETH_P_IPV6), from, network(ip6Source, linkLocal(f.mac).AsSlice()), icmp6(kind)))
+	}
 	return all
+}
+
+// linkLocal is the address that a guest gives itself on a link.
+func linkLocal(mac net.HardwareAddr) netip.Addr {
+	return netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 8: mac[0] ^ 2, 9: mac[1], 10: mac[2], 11: 0xff, 12: 0xfe, 13: mac[3], 14: mac[4], 15: mac[5]})
 }
 
 // remove removes the chain of a tap, and the table with the last of them.
@@ -162,58 +192,9 @@ func masquerade(of netip.Prefix) error {
 		within(ip4Source, of), device(expr.MetaKeyOIFNAME, expr.CmpOpNeq), []expr.Any{&expr.Masq{}})})
 	pass := c.AddChain(&nftables.Chain{Table: t, Name: "pass", Type: nftables.ChainTypeFilter,
 		Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter})
-	drop := []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}}
-	c.AddRule(&nftables.Rule{Table: t, Chain: pass, Exprs: join(
-		device(expr.MetaKeyIIFNAME, expr.CmpOpEq), within(16, netip.MustParsePrefix("169.254.0.0/16")), drop)})
-	into := join(device(expr.MetaKeyOIFNAME, expr.CmpOpEq), device(expr.MetaKeyIIFNAME, expr.CmpOpNeq))
-	c.AddRule(&nftables.Rule{Table: t, Chain: pass, Exprs: join(into, answers(), drop)})
+	c.AddRule(&nftables.Rule{Table: t, Chain: pass, Exprs: drop(
+		device(expr.MetaKeyIIFNAME, expr.CmpOpEq), within(16, netip.MustParsePrefix("169.254.0.0/16")))})
+	c.AddRule(&nftables.Rule{Table: t, Chain: pass, Exprs: drop(
+		device(expr.MetaKeyOIFNAME, expr.CmpOpEq), device(expr.MetaKeyIIFNAME, expr.CmpOpNeq), answers())})
 	return c.Flush()
-}
-
-// answers matches what is no answer: neither established nor related.
-func answers() []expr.Any {
-	return []expr.Any{
-		&expr.Ct{Key: expr.CtKeySTATE, Register: 1},
-		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4,
-			Mask: binaryutil.NativeEndian.PutUint32(expr.CtStateBitESTABLISHED | expr.CtStateBitRELATED), Xor: make([]byte, 4)},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: make([]byte, 4)},
-	}
-}
-
-func protocol(ether uint16) []expr.Any {
-	return []expr.Any{&expr.Meta{Key: expr.MetaKeyPROTOCOL, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.BigEndian.PutUint16(ether)}}
-}
-
-func payload(base expr.PayloadBase, offset uint32, want []byte) []expr.Any {
-	return []expr.Any{
-		&expr.Payload{DestRegister: 1, Base: base, Offset: offset, Len: uint32(len(want))},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: want},
-	}
-}
-
-func network(offset uint32, want []byte) []expr.Any {
-	return payload(expr.PayloadBaseNetworkHeader, offset, want)
-}
-
-// within matches an IPv4 address in the header that is in a prefix.
-func within(offset uint32, p netip.Prefix) []expr.Any {
-	return []expr.Any{
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: 4},
-		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: net.CIDRMask(p.Bits(), 32), Xor: make([]byte, 4)},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: p.Addr().AsSlice()},
-	}
-}
-
-// device compares the name of a device with that of the own bridge.
-func device(key expr.MetaKey, op expr.CmpOp) []expr.Any {
-	name := make([]byte, unix.IFNAMSIZ)
-	copy(name, ownName)
-	return []expr.Any{&expr.Meta{Key: key, Register: 1}, &expr.Cmp{Op: op, Register: 1, Data: name}}
-}
-
-func join(parts ...[]expr.Any) (all []expr.Any) {
-	for _, p := range parts {
-		all = append(all, p...)
-	}
-	return all
 }
