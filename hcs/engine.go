@@ -35,6 +35,10 @@ type HostInfo struct {
 	// use of it and keeps its slot for the same file.
 	PMemRemovable bool
 
+	// PCIDevices is how many PCI devices of the host a system has places for,
+	// in the slots from 0 on. 0 is as many as a resource path can tell apart.
+	PCIDevices int
+
 	// InternalConnection says that the engine itself can have the connection
 	// to the guest: its systems are [Processes] and [Hosted] then.
 	InternalConnection bool

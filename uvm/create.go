@@ -66,6 +66,7 @@ func newUVM(o *Options, os string) (*UtilityVM, error) {
 	if vm.network == nil {
 		vm.network = hns.Host()
 	}
+	vm.pci.init(vm.host.PCIDevices)
 	vm.closed = sync.OnceValue(vm.close)
 	return vm, nil
 }

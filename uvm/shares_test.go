@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"strings"
 	"testing"
 
+	"github.com/byrevm/byre/hcs"
 	"github.com/byrevm/byre/hcs/hcstest"
 	"github.com/byrevm/byre/hcsschema"
 	"github.com/byrevm/byre/hns"
@@ -98,6 +100,40 @@ func TestAssignDevice(t *testing.T) {
 	}
 	if d := v.system().Devices(); len(d) != 0 {
 		t.Errorf("left: %v", d)
+	}
+}
+
+// A device more than the engine has places for reaches neither host nor guest.
+func TestAssignDeviceFull(t *testing.T) {
+	const places = 4
+	v := start(t, setup{config: hcstest.Config{Host: hcs.HostInfo{PCIDevices: places}}})
+	ctx := t.Context()
+	assign := func(n int) (*uvm.VPCIDevice, error) {
+		return v.AssignDevice(ctx, hcsschema.VirtualPciDevice{Functions: []hcsschema.VirtualPciFunction{{DeviceInstancePath: fmt.Sprint(n)}}})
+	}
+	var last *uvm.VPCIDevice
+	for n := range places {
+		d, err := assign(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		last = d
+	}
+	v.since()
+	for range 2 {
+		if _, err := assign(places); err != uvm.ErrNoAvailableLocation {
+			t.Errorf("got %v, want %v", err, uvm.ErrNoAvailableLocation)
+		}
+	}
+	v.expect()
+	if _, err := assign(0); err != nil {
+		t.Errorf("sharing one that is there: %v", err)
+	}
+	if err := last.Release(ctx); err != nil {
+		t.Error(err)
+	}
+	if _, err := assign(places); err != nil {
+		t.Errorf("with a place: %v", err)
 	}
 }
 

@@ -28,14 +28,25 @@ func (vpci *VPCIDevice) Release(ctx context.Context) error {
 	return vpci.release.do(func() error { return vpci.vm.RemoveDevice(ctx, vpci.ID) })
 }
 
+// maxPCIDevices is how many slots the id of a device can tell apart.
+const maxPCIDevices = 256
+
 // A pciBus is the devices of the host that a VM has been given.
 type pciBus struct {
+	count   int                      // devices that the VM can have
 	devices refs[string, *pciDevice] // by what they are on the host
 	left    leftovers
 
 	mu    sync.Mutex
-	slots [256]string       // keys of devices, "" is free; guarded by mu
-	ids   map[string]string // keys of devices by lower-case id; guarded by mu
+	slots [maxPCIDevices]string // keys of devices, "" is free; guarded by mu
+	ids   map[string]string     // keys of devices by lower-case id; guarded by mu
+}
+
+// init says how many devices the engine has places for, 0 if it does not tell.
+func (b *pciBus) init(count int) {
+	if b.count = count; count == 0 || count > maxPCIDevices {
+		b.count = maxPCIDevices
+	}
 }
 
 type pciDevice struct {
@@ -47,7 +58,10 @@ type pciDevice struct {
 // AssignDevice gives a PCI device of the host to the VM. A Linux guest is
 // waited for until it has the device. A device that the VM has been given
 // already is shared: each AssignDevice is balanced by one Release or one
-// [UtilityVM.RemoveDevice]. On error the VM does not have the device.
+// [UtilityVM.RemoveDevice]. A VM that has as many devices as the engine has
+// places for ([hcs.HostInfo] PCIDevices) gets no other:
+// [ErrNoAvailableLocation], unwrapped. On error the VM does not have the
+// device.
 func (vm *UtilityVM) AssignDevice(ctx context.Context, device hcsschema.VirtualPciDevice) (*VPCIDevice, error) {
 	b, err := json.Marshal(device)
 	if err != nil {
@@ -113,7 +127,7 @@ func (vm *UtilityVM) detachPCI(ctx context.Context, d *pciDevice) error {
 func (b *pciBus) take(key string) (*pciDevice, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for slot, k := range b.slots {
+	for slot, k := range b.slots[:b.count] {
 		if k != "" {
 			continue
 		}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/Microsoft/go-winio/pkg/guid"
+
 	"github.com/byrevm/byre/hcs"
 	"github.com/byrevm/byre/hcsschema"
 )
@@ -173,6 +175,9 @@ func (d *devices) parse(path hcs.Path, req *hcsschema.ModifySettingRequest) (key
 	case hcs.ResourceNetwork:
 		err = settings(new(hcsschema.NetworkAdapter))
 	case hcs.ResourcePCI:
+		if !d.e.hasPCISlot(path.Name) {
+			return "", dev, fmt.Errorf("%w: no slot %s", hcs.ErrNotFound, key)
+		}
 		err = settings(new(hcsschema.VirtualPciDevice))
 	case hcs.ResourcePlan9:
 		var s hcsschema.Plan9Share
@@ -185,13 +190,24 @@ func (d *devices) parse(path hcs.Path, req *hcsschema.ModifySettingRequest) (key
 		key += "#" + s.Name
 		dev.file = s.Path
 	case hcs.ResourcePipe:
-		if req.Settings != nil {
+		if req.Settings != nil { // a Unix socket, which is a file
 			err = settings(new(hcsschema.PipeSocket))
+			dev.file = path.Name
 		}
 	default:
 		err = fmt.Errorf("%w: resource path %q", hcs.ErrNotSupported, key)
 	}
 	return key, dev, err
+}
+
+// hasPCISlot reports whether there is a place for the device id, whose last
+// byte is the slot.
+func (e *Engine) hasPCISlot(id string) bool {
+	if e.config.Host.PCIDevices == 0 {
+		return true
+	}
+	g, err := guid.FromString(id)
+	return err == nil && int(g.Data4[7]) < e.config.Host.PCIDevices
 }
 
 // has reports whether a device is present.

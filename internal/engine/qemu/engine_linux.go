@@ -14,6 +14,7 @@ import (
 
 	"github.com/byrevm/byre/hcs"
 	"github.com/byrevm/byre/hns"
+	"github.com/byrevm/byre/internal/place"
 )
 
 const (
@@ -105,6 +106,7 @@ func (e *Engine) Host() hcs.HostInfo {
 	return hcs.HostInfo{
 		Build: build, Processors: runtime.NumCPU(),
 		BootFiles: bootFolders(), DefaultMemoryMB: defaultMemoryMB,
+		PCIDevices: place.MaxAssigned,
 	}
 }
 
