@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"runtime"
@@ -174,6 +175,16 @@ func TestMutants(t *testing.T) {
 				s.modify = func(ctx context.Context, r *request) error { return forgive(s.System.Modify(ctx, r), hcs.ErrNotFound) }
 			}
 		}},
+		"shares a socket that is not there": {"Pipe", func(m *mutant) {
+			m.system = func(s *mutantSystem) {
+				s.modify = func(ctx context.Context, r *request) error { return forgive(s.System.Modify(ctx, r), fs.ErrNotExist) }
+			}
+		}},
+		"has places for devices without end": {"PCI", func(m *mutant) {
+			m.system = func(s *mutantSystem) {
+				s.modify = func(ctx context.Context, r *request) error { return forgive(s.System.Modify(ctx, r), hcs.ErrNotFound) }
+			}
+		}},
 		"does what it does not know": {"ModifyRefused", func(m *mutant) {
 			m.system = func(s *mutantSystem) {
 				s.modify = func(ctx context.Context, r *request) error {
@@ -232,7 +243,7 @@ func TestMutants(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			e := New(Config{Strict: true, CheckFiles: true})
+			e := New(Config{Host: hcs.HostInfo{PCIDevices: 4}, Strict: true, CheckFiles: true})
 			f := fixture(e)
 			m := &mutant{Engine: e}
 			c.mutate(m)
@@ -253,7 +264,7 @@ func TestMutants(t *testing.T) {
 		})
 	}
 	failed := new(sync.Map)
-	TestEngine(&probe{ctx: t.Context(), failed: failed}, fixture(New(Config{Strict: true, CheckFiles: true})))
+	TestEngine(&probe{ctx: t.Context(), failed: failed}, fixture(New(Config{Host: hcs.HostInfo{PCIDevices: 4}, Strict: true, CheckFiles: true})))
 	failed.Range(func(k, v any) bool {
 		t.Errorf("%v failed without a defect: %v", k, v)
 		return true

@@ -25,7 +25,7 @@ var probes = []struct {
 }{
 	{"VirtualMachine/ComputeTopology/Memory/SizeInMB", hcs.PathMemorySize, 64},
 	{"VirtualMachine/ComputeTopology/Processor/Limits", hcs.PathProcessorLimits, hcsschema.ProcessorLimits{}},
-	{"VirtualMachine/Devices/MappedPipes/PATH", hcs.PipePath("/nope/pipe"), hcsschema.PipeSocket{Port: 0x70000001}},
+	{"VirtualMachine/Devices/MappedPipes/PATH", hcs.PipePath("/nope/pipe"), hcsschema.PipeSocket{Port: hcs.PipePort}},
 	{"VirtualMachine/Devices/NetworkAdapters/GUID", hcs.NetworkPath(probeID), hcsschema.NetworkAdapter{EndpointId: probeID, MacAddress: "02-00-00-00-00-01"}},
 	{"VirtualMachine/Devices/Plan9/Shares", hcs.PathPlan9, hcsschema.Plan9Share{Name: "probe", AccessName: "probe", Path: "/nope", Port: int32(hcs.Plan9Port), Flags: hcsschema.Plan9FlagLinuxMetadata}},
 	{"VirtualMachine/Devices/Scsi/C/Attachments/L", hcs.SCSIPath(0, 7), hcsschema.Attachment{Type: hcsschema.AttachmentVirtualDisk, Path: "/nope"}},

@@ -32,6 +32,15 @@ type Fixture struct {
 	// engine shares none.
 	Folder func(T) string
 
+	// Socket makes a stream socket that somebody listens on and that can be
+	// shared with the guest; nil if the engine shares none.
+	Socket func(T) string
+
+	// PCI says which PCI device of the host can be given to a system; nil if
+	// there is none. NoPCI is one that the host does not have; nil if the
+	// engine cannot know.
+	PCI, NoPCI func(T) hcsschema.VirtualPciDevice
+
 	// Refused are documents that the engine cannot honour: for the name of
 	// the member that it must name, the JSON that is merged into the
 	// document.
@@ -76,6 +85,8 @@ func TestEngine(t T, f Fixture) {
 		{"SCSI", testSCSI},
 		{"PMem", testPMem},
 		{"Plan9", testPlan9},
+		{"Pipe", testPipe},
+		{"PCI", testPCI},
 		{"ModifyRefused", testModifyRefused},
 		{"ModifyCancelled", testModifyCancelled},
 		{"ModifySameSlot", testModifySameSlot},

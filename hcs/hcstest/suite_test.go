@@ -20,7 +20,7 @@ func TestTestEngine(t *testing.T) {
 		t.Run(fmt.Sprintf("PMemRemovable=%v", removable), func(t *testing.T) {
 			var machines sync.Map
 			e := New(Config{
-				Host: hcs.HostInfo{PMemRemovable: removable},
+				Host: hcs.HostInfo{PMemRemovable: removable, PCIDevices: 4},
 				Boot: func(m *Machine) {
 					machines.Store(m.ID(), m)
 					(&Guest{Program: Sleep}).Boot(m)
@@ -82,7 +82,11 @@ func fixture(e *Engine) Fixture {
 		PMem: func(t T) hcsschema.VirtualPMemDevice {
 			return hcsschema.VirtualPMemDevice{HostPath: file(t), ReadOnly: true, ImageFormat: hcsschema.ImageFormatVhd1}
 		},
-		Folder:  func(t T) string { return t.TempDir() },
+		Folder: func(t T) string { return t.TempDir() },
+		Socket: file,
+		PCI: func(T) hcsschema.VirtualPciDevice {
+			return hcsschema.VirtualPciDevice{Functions: []hcsschema.VirtualPciFunction{{DeviceInstancePath: "a device"}}}
+		},
 		Refused: map[string]string{"Toaster": `{"VirtualMachine":{"Devices":{"Toaster":{}}}}`},
 		Ends:    ends,
 		Residue: func(T) []string { return slices.Repeat([]string{"a system"}, e.Systems()) },

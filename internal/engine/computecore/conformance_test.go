@@ -68,7 +68,11 @@ func conformance(t *testing.T, script standin.Script) {
 		PMem: func(t hcstest.T) hcsschema.VirtualPMemDevice {
 			return hcsschema.VirtualPMemDevice{HostPath: file(t), ReadOnly: true, ImageFormat: hcsschema.ImageFormatVhd1}
 		},
-		Folder:  func(t hcstest.T) string { return t.TempDir() },
+		Folder: func(t hcstest.T) string { return t.TempDir() },
+		Socket: file,
+		PCI: func(hcstest.T) hcsschema.VirtualPciDevice {
+			return hcsschema.VirtualPciDevice{Functions: []hcsschema.VirtualPciFunction{{DeviceInstancePath: `PCIP\VEN_1414`}}}
+		},
 		Refused: map[string]string{"Toaster": `{"VirtualMachine":{"Devices":{"Toaster":{}}}}`},
 		Ends: map[string]hcstest.End{
 			"guest exit": end(hcs.Exit{Kind: hcs.ExitGuest}, hcs.ExitGuest),

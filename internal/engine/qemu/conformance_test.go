@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -58,6 +59,19 @@ func TestConformance(t *testing.T) {
 			return hcsschema.VirtualPMemDevice{HostPath: image(t, 2<<20), ReadOnly: true, ImageFormat: hcsschema.ImageFormatVhd1}
 		},
 		Folder: func(t hcstest.T) string { return t.TempDir() },
+		Socket: func(t hcstest.T) string {
+			p := filepath.Join(t.TempDir(), fmt.Sprint(files.Add(1)))
+			l, err := net.Listen("unix", p)
+			if err != nil {
+				t.Fatalf("%v", err)
+			}
+			t.Cleanup(func() { l.Close() })
+			return p
+		},
+		// A device that can be given away needs an IOMMU: see hack/vfio.sh.
+		NoPCI: func(hcstest.T) hcsschema.VirtualPciDevice {
+			return hcsschema.VirtualPciDevice{Functions: []hcsschema.VirtualPciFunction{{DeviceInstancePath: "ffff:ff:1f.7"}}}
+		},
 		Refused: map[string]string{
 			"Toaster":         `{"VirtualMachine":{"Devices":{"Toaster":{}}}}`,
 			"GuestConnection": `{"VirtualMachine":{"GuestConnection":{"UseVsock":true}}}`,
