@@ -8,20 +8,16 @@ import (
 	"strings"
 )
 
-// maxSearch is how many search domains resolvers take.
-const maxSearch = 6
-
 // DNS is how names are resolved.
 type DNS struct {
 	Search  []string
 	Servers []string
 }
 
-// ResolvConf returns the text of a resolv.conf.
-func (d DNS) ResolvConf() (string, error) {
-	if len(d.Search) > maxSearch {
-		return "", fmt.Errorf("%d search domains: there can be %d", len(d.Search), maxSearch)
-	}
+// ResolvConf returns the text of a resolv.conf. How many domains and servers a
+// resolver takes of it is the resolver's affair: those of today take any number
+// of domains.
+func (d DNS) ResolvConf() string {
 	var b strings.Builder
 	if len(d.Search) > 0 {
 		fmt.Fprintf(&b, "search %s\n", strings.Join(d.Search, " "))
@@ -29,7 +25,7 @@ func (d DNS) ResolvConf() (string, error) {
 	for _, s := range d.Servers {
 		fmt.Fprintf(&b, "nameserver %s\n", s)
 	}
-	return b.String(), nil
+	return b.String()
 }
 
 // Hosts returns the text of a hosts file for a machine of that name.

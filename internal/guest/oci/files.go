@@ -20,10 +20,6 @@ var fileNames = []string{"hostname", "hosts", "resolv.conf"}
 
 // writeFiles writes hostname, hosts and resolv.conf to a container's folder.
 func writeFiles(dir, hostname string, dns network.DNS, hosts string) error {
-	resolv, err := dns.ResolvConf()
-	if err != nil {
-		return err
-	}
 	more, err := network.MoreHosts(hosts)
 	if err != nil {
 		return err
@@ -33,7 +29,7 @@ func writeFiles(dir, hostname string, dns network.DNS, hosts string) error {
 		return err
 	}
 	defer d.Close()
-	for i, content := range []string{hostname + "\n", network.Hosts(hostname) + more, resolv} {
+	for i, content := range []string{hostname + "\n", network.Hosts(hostname) + more, dns.ResolvConf()} {
 		if err := WriteAt(d, fileNames[i], []byte(content), 0o644); err != nil {
 			return err
 		}
