@@ -19,9 +19,6 @@ import (
 // A Loader inserts kernel modules.
 type Loader interface{ Insert(names ...string) error }
 
-// adapterModule is the driver of the adapters that the host plugs in.
-const adapterModule = "virtio_net"
-
 const (
 	adapterWait = 10 * time.Second
 	// recheck is how often a waiter looks without an event, should one be
@@ -136,10 +133,11 @@ func everything(hop netip.Addr) netip.Prefix {
 	return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 }
 
-// find waits for the link with a MAC address in the machine's own namespace.
-func find(mac net.HardwareAddr, modules Loader, deadline time.Time) (netlink.Link, error) {
+// find waits for an adapter's link in the machine's own namespace: the one with
+// its MAC address or, on Hyper-V, the one that its device has.
+func find(id string, mac net.HardwareAddr, modules Loader, deadline time.Time) (netlink.Link, error) {
 	if modules != nil {
-		if err := modules.Insert(adapterModule); err != nil {
+		if err := modules.Insert(adapterModule()); err != nil {
 			return nil, err
 		}
 	}
@@ -163,7 +161,8 @@ func find(mac net.HardwareAddr, modules Loader, deadline time.Time) (netlink.Lin
 			return nil, fmt.Errorf("looking for an adapter: %w", err)
 		}
 		for _, l := range links {
-			if bytes.Equal(l.Attrs().HardwareAddr, mac) {
+			name, ok := vmbusLink(id)
+			if ok && name == l.Attrs().Name || !ok && bytes.Equal(l.Attrs().HardwareAddr, mac) {
 				return l, nil
 			}
 		}

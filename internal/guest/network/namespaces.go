@@ -55,7 +55,7 @@ func (n *Namespaces) Add(a hcsschema.LCOWNetworkAdapter, modules Loader) error {
 	if err != nil {
 		return err
 	}
-	l, err := find(p.mac, modules, time.Now().Add(adapterWait))
+	l, err := find(a.ID, p.mac, modules, time.Now().Add(adapterWait))
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if err == nil {

@@ -24,7 +24,7 @@ func machine(t *testing.T) {
 	t.Helper()
 	runtime.LockOSThread() // not unlocked: the thread is of no other use
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		t.Skipf("no network namespace: %v", err)
+		t.Fatalf("no network namespace: %v", err)
 	}
 	if err := LoopbackUp(); err != nil {
 		t.Fatal(err)
@@ -40,9 +40,7 @@ func plug(t *testing.T, n int, mac string, addresses ...string) {
 	}
 	peer := fmt.Sprintf("host%d", n)
 	v := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: fmt.Sprintf("plug%d", n), HardwareAddr: hw}, PeerName: peer}
-	if err := netlink.LinkAdd(v); errors.Is(err, unix.EOPNOTSUPP) {
-		t.Skipf("this kernel has no veth: %v", err)
-	} else if err != nil {
+	if err := netlink.LinkAdd(v); err != nil {
 		t.Fatal(err)
 	}
 	l, err := netlink.LinkByName(peer)
@@ -317,7 +315,7 @@ func TestAdapterComesLater(t *testing.T) {
 		t.Error(err)
 	}
 	<-plugged
-	if asked != adapterModule {
+	if asked != "virtio_net" {
 		t.Errorf("got module %q", asked)
 	}
 	if err := n.Remove(a); err != nil {
@@ -327,7 +325,7 @@ func TestAdapterComesLater(t *testing.T) {
 	if err := n.Add(a, loaderFunc(func(...string) error { return broken })); !errors.Is(err, broken) {
 		t.Errorf("got %v, want %v", err, broken)
 	}
-	if _, err := find(net.HardwareAddr{2, 9, 9, 9, 9, 9}, nil, time.Now()); !errors.Is(err, os.ErrDeadlineExceeded) {
+	if _, err := find("a", net.HardwareAddr{2, 9, 9, 9, 9, 9}, nil, time.Now()); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("got %v, want %v", err, os.ErrDeadlineExceeded)
 	}
 }

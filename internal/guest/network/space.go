@@ -3,7 +3,9 @@
 package network
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"runtime"
 
@@ -20,6 +22,10 @@ type space struct {
 }
 
 // newSpace makes an empty namespace, whose loopback device is up.
+//
+// Its adapters have the addresses and routes that the host says, and no others:
+// what a router of their network advertises would give them addresses that the
+// host does not know of, with which nothing that they send need pass.
 func newSpace() (*space, error) {
 	type result struct {
 		f   *os.File
@@ -34,7 +40,7 @@ func newSpace() (*space, error) {
 		}
 		f, err := os.Open("/proc/thread-self/ns/net")
 		if err == nil {
-			if err = LoopbackUp(); err != nil {
+			if err = errors.Join(LoopbackUp(), ignoreRouters()); err != nil {
 				f.Close()
 			}
 		}
@@ -50,6 +56,16 @@ func newSpace() (*space, error) {
 		return nil, fmt.Errorf("making a network namespace: %w", err)
 	}
 	return &space{r.f, nl}, nil
+}
+
+// ignoreRouters makes the adapters that come into this thread's namespace not
+// listen to routers.
+func ignoreRouters() error {
+	err := os.WriteFile("/proc/sys/net/ipv6/conf/default/accept_ra", []byte("0"), 0)
+	if errors.Is(err, fs.ErrNotExist) { // this kernel has no IPv6
+		return nil
+	}
+	return err
 }
 
 // path is where the runtime finds the namespace.
