@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/containernetworking/cni/libcni"
+	"github.com/containernetworking/cni/pkg/invoke"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 )
 
@@ -74,6 +75,9 @@ func (c cni) complete(_ *local, _ *state, o *ownedEndpoint) (err error) {
 	n := &cniNetwork{Name: list.Name, Version: list.CNIVersion, Path: plugins}
 	mapped := false
 	for _, p := range list.Plugins {
+		if err := installed(p, plugins); err != nil {
+			return fmt.Errorf("network %q: %w", e.VirtualNetwork, err)
+		}
 		n.Plugins = append(n.Plugins, p.Bytes)
 		mapped = mapped || p.Network.Capabilities[cniPorts]
 	}
@@ -85,6 +89,21 @@ func (c cni) complete(_ *local, _ *state, o *ownedEndpoint) (err error) {
 		return fmt.Errorf("published ports in network %q, which has no plugin for them: %w", e.VirtualNetwork, ErrNotSupported)
 	}
 	o.CNI = n
+	return nil
+}
+
+// installed fails if a plugin, or the one that gives it addresses, is not in the
+// folders: one that is not there could not remove again what those before it in
+// a chain have made.
+func installed(p *libcni.PluginConfig, folders []string) error {
+	for _, name := range []string{p.Network.Type, p.Network.IPAM.Type} {
+		if name == "" {
+			continue
+		}
+		if _, err := invoke.FindInPath(name, folders); err != nil {
+			return fmt.Errorf("plugin %q: %w in %s", name, ErrNotFound, strings.Join(folders, ", "))
+		}
+	}
 	return nil
 }
 
