@@ -78,7 +78,7 @@ func (b bridge) complete(l *local, s *state, o *ownedEndpoint) (err error) {
 			return err
 		}
 	}
-	return checkPorts(ports)
+	return usernet.Check(ports...)
 }
 
 // reaches fails if this host does not reach an endpoint by its bridge, as who

@@ -190,7 +190,7 @@ func TestBridgeAddresses(t *testing.T) {
 		{"address in use", hns.HNSEndpoint{VirtualNetwork: hns.Bridge, IPAddress: net.IPv4(10, 214, 0, 2)}, hns.ErrAlreadyExists},
 		{"second address in use", hns.HNSEndpoint{VirtualNetwork: hns.Bridge, IPConfigs: dual.IPConfigs}, hns.ErrAlreadyExists},
 		{"MAC address in use", hns.HNSEndpoint{VirtualNetwork: hns.Bridge, MacAddress: "02:00:00:00:00:01"}, hns.ErrAlreadyExists},
-		{"port twice", hns.HNSEndpoint{VirtualNetwork: hns.Bridge, Policies: policy(hns.PortPolicy{Type: hns.PolicyNAT, Protocol: "TCP", InternalPort: 1})}, nil},
+		{"half a port", hns.HNSEndpoint{VirtualNetwork: hns.Bridge, Policies: policy(hns.PortPolicy{Type: hns.PolicyNAT, Protocol: "TCP", InternalPort: 1})}, nil},
 	} {
 		if _, err := n.CreateEndpoint(t.Context(), &tt.e); err == nil || tt.want != nil && !errors.Is(err, tt.want) {
 			t.Errorf("%s: got %v, want %v", tt.name, err, tt.want)

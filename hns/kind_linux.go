@@ -97,8 +97,7 @@ func addresses(e *HNSEndpoint) (all []netip.Prefix, err error) {
 	return all, nil
 }
 
-// published reads the ports that an endpoint publishes, and refuses those that
-// are in use.
+// published reads the ports that an endpoint publishes.
 func published(p policies) (ports []usernet.Port, err error) {
 	for _, port := range p.ports {
 		a, err := netip.ParseAddr(port.ExternalIP)
@@ -110,15 +109,6 @@ func published(p policies) (ports []usernet.Port, err error) {
 		})
 	}
 	return ports, nil
-}
-
-func checkPorts(ports []usernet.Port) error {
-	for _, p := range ports {
-		if err := p.Check(); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // hostServers gives an endpoint the host's servers of names, those that a

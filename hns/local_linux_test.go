@@ -88,6 +88,12 @@ func TestEndpointRefused(t *testing.T) {
 	}
 	defer l.Close()
 	used := uint16(l.Addr().(*net.TCPAddr).Port)
+	u, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	free := uint16(u.LocalAddr().(*net.UDPAddr).Port)
+	u.Close()
 	policy := func(p any) []json.RawMessage { return []json.RawMessage{hns.NewPolicy(p)} }
 	for _, tt := range []struct {
 		name string
@@ -99,6 +105,8 @@ func TestEndpointRefused(t *testing.T) {
 		{"remote", hns.HNSEndpoint{IsRemoteEndpoint: true}, hns.ErrNotSupported},
 		{"policy", hns.HNSEndpoint{Policies: policy("ACL")}, hns.ErrNotSupported},
 		{"port in use", hns.HNSEndpoint{Policies: policy(hns.PortPolicy{Type: hns.PolicyNAT, Protocol: "TCP", InternalPort: 80, ExternalPort: used})}, syscall.EADDRINUSE},
+		{"port twice", hns.HNSEndpoint{Policies: append(policy(hns.PortPolicy{Type: hns.PolicyNAT, Protocol: "UDP", InternalPort: 80, ExternalPort: free}),
+			policy(hns.PortPolicy{Type: hns.PolicyNAT, Protocol: "UDP", InternalPort: 81, ExternalPort: free, ExternalIP: "0.0.0.0"})...)}, syscall.EADDRINUSE},
 		{"protocol", hns.HNSEndpoint{Policies: policy(hns.PortPolicy{Type: hns.PolicyNAT, Protocol: "SCTP", InternalPort: 80, ExternalPort: 1})}, nil},
 		{"external address", hns.HNSEndpoint{Policies: policy(hns.PortPolicy{Type: hns.PolicyNAT, Protocol: "UDP", InternalPort: 80, ExternalPort: 1, ExternalIP: "x"})}, nil},
 		{"no port", hns.HNSEndpoint{Policies: policy(hns.PortPolicy{Type: hns.PolicyNAT, Protocol: "UDP"})}, nil},

@@ -43,7 +43,7 @@ func (nat) complete(_ *local, s *state, o *ownedEndpoint) error {
 	if e.DNSServerList == "" {
 		e.DNSServerList = e.GatewayAddress
 	}
-	return checkPorts(cfg.Publish)
+	return usernet.Check(cfg.Publish...)
 }
 
 // giveBlock gives an address in the first block that no endpoint has one in.

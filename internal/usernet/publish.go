@@ -24,24 +24,37 @@ type Port struct {
 
 func (p Port) String() string { return fmt.Sprintf("%s:%d/%s", p.Host, p.Guest, p.Protocol) }
 
-// Check fails if p is malformed or the host's port is in use.
-func (p Port) Check() error {
-	var l closer
-	var err error
-	switch {
-	case !p.Host.IsValid() || p.Host.Port() == 0 || p.Guest == 0:
-		return fmt.Errorf("publishing port %s: a port or address is missing", p)
-	case p.Protocol == TCP:
-		l, err = p.listenTCP()
-	case p.Protocol == UDP:
-		l, err = p.listenUDP()
-	default:
-		return fmt.Errorf("publishing port %s: protocol %q is neither tcp nor udp", p, p.Protocol)
+// Check fails if a port is malformed, or the host cannot have all of them: one
+// is in use, or two are the same.
+func Check(ports ...Port) error {
+	var open []closer
+	defer func() {
+		for _, l := range open {
+			l.Close()
+		}
+	}()
+	for _, p := range ports {
+		if !p.Host.IsValid() || p.Host.Port() == 0 || p.Guest == 0 {
+			return fmt.Errorf("publishing port %s: a port or address is missing", p)
+		}
+		l, err := p.listen()
+		if err != nil {
+			return err
+		}
+		open = append(open, l)
 	}
-	if err != nil {
-		return err
+	return nil
+}
+
+// listen opens the host's port.
+func (p Port) listen() (closer, error) {
+	switch p.Protocol {
+	case TCP:
+		return p.listenTCP()
+	case UDP:
+		return p.listenUDP()
 	}
-	return l.Close()
+	return nil, fmt.Errorf("publishing port %s: protocol %q is neither tcp nor udp", p, p.Protocol)
 }
 
 func (p Port) listenTCP() (net.Listener, error) {
@@ -75,25 +88,19 @@ func newPorts(l *life, log *slog.Logger, dial func(context.Context, string, uint
 
 // publish opens a port of the host.
 func (n ports) publish(p Port) error {
-	switch p.Protocol {
-	case TCP:
-		l, err := p.listenTCP()
-		if err != nil {
-			return err
-		}
-		if n.keep(l) {
-			n.goes(func() { n.acceptPublished(l, p) })
-		}
-	case UDP:
-		c, err := p.listenUDP()
-		if err != nil {
-			return err
-		}
-		if n.keep(c) {
-			n.goes(func() { n.receivePublished(c, p) })
-		}
-	default:
-		return fmt.Errorf("publishing port %s: protocol %q is neither tcp nor udp", p, p.Protocol)
+	c, err := p.listen()
+	if err != nil {
+		return err
+	}
+	if n.keep(c) {
+		n.goes(func() {
+			switch c := c.(type) {
+			case net.Listener:
+				n.acceptPublished(c, p)
+			case *net.UDPConn:
+				n.receivePublished(c, p)
+			}
+		})
 	}
 	return nil
 }

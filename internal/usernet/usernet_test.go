@@ -180,8 +180,15 @@ func TestPublishInUse(t *testing.T) {
 	l := listen(t, "127.0.0.1:0")
 	defer l.Close()
 	p := Port{TCP, netip.MustParseAddrPort(l.Addr().String()), 80}
-	if err := p.Check(); !errors.Is(err, syscall.EADDRINUSE) {
-		t.Errorf("Check: got %v, want %v", err, syscall.EADDRINUSE)
+	one := freePort(t)
+	all := Port{TCP, netip.AddrPortFrom(netip.IPv4Unspecified(), one.Port()), 81}
+	for _, ports := range [][]Port{{p}, {{TCP, one, 80}, {TCP, one, 81}}, {all, {TCP, one, 80}}} {
+		if err := Check(ports...); !errors.Is(err, syscall.EADDRINUSE) {
+			t.Errorf("%v: got %v, want %v", ports, err, syscall.EADDRINUSE)
+		}
+	}
+	if err := Check(Port{TCP, one, 80}, Port{UDP, one, 80}); err != nil {
+		t.Error(err)
 	}
 	ours, theirs := net.Pipe()
 	defer theirs.Close()
@@ -192,7 +199,7 @@ func TestPublishInUse(t *testing.T) {
 		t.Errorf("the connection was left open: %v", err)
 	}
 	for _, bad := range []Port{{}, {TCP, netip.AddrPort{}, 1}, {TCP, p.Host, 0}, {"sctp", freePort(t), 1}} {
-		if bad.Check() == nil {
+		if Check(bad) == nil {
 			t.Errorf("port %v is accepted", bad)
 		}
 	}
@@ -342,7 +349,7 @@ func TestClose(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if err := (Port{TCP, host, 80}).Check(); err != nil {
+	if err := Check(Port{TCP, host, 80}); err != nil {
 		t.Errorf("the published port is still in use: %v", err)
 	}
 }
