@@ -191,8 +191,14 @@ func (c *Config) check() error {
 		}
 		c.ID = g.String()
 	}
-	if !validID.MatchString(c.ID) {
-		return fmt.Errorf("id %q is not 1 to 128 letters, digits, and \"_.-\"", c.ID)
+	return CheckID(c.ID)
+}
+
+// CheckID reports whether an id can be that of a container: 1 to 128 letters,
+// digits and "_.-", of which the first is a letter or a digit.
+func CheckID(id string) error {
+	if !validID.MatchString(id) {
+		return fmt.Errorf("id %.80q is not 1 to 128 letters, digits, and \"_.-\", with a letter or digit first", id)
 	}
 	return nil
 }

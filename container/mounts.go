@@ -3,6 +3,7 @@ package container
 import (
 	"fmt"
 	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -69,6 +70,14 @@ func ordered(out []specs.Mount) ([]specs.Mount, error) {
 	return out, nil
 }
 
+// tmpfsOption matches what tmpfs takes (tmpfs(5)), and the flags of any mount
+// that change it.
+var tmpfsOption = regexp.MustCompile(`^(?:` +
+	`r[ow]|(?:no)?(?:exec|suid|dev|atime|diratime|relatime|strictatime)|a?sync|dirsync|` +
+	`r?(?:private|shared|slave|unbindable)|` +
+	`size=[0-9]+[kKmMgGtT%]?|nr_(?:blocks|inodes)=[0-9]+[kKmMgGtT]?|mode=[0-7]{1,4}|[ug]id=[0-9]+|mpol=.+|huge=[a-z_]+|inode(?:32|64)` +
+	`)$`)
+
 func tmpfs(s string) (specs.Mount, error) {
 	dst, opts, _ := strings.Cut(s, ":")
 	if !path.IsAbs(dst) || path.Clean(dst) == "/" {
@@ -78,6 +87,8 @@ func tmpfs(s string) (specs.Mount, error) {
 	for opt := range strings.SplitSeq(opts, ",") {
 		switch {
 		case opt == "":
+		case !tmpfsOption.MatchString(opt):
+			return specs.Mount{}, fmt.Errorf("tmpfs %q: option %q is not known, or its value is no number", s, opt)
 		case slices.Contains([]string{"exec", "suid", "dev"}, opt):
 			m.Options = slices.DeleteFunc(m.Options, func(o string) bool { return o == "no"+opt })
 		default:

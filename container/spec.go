@@ -7,8 +7,12 @@ import (
 	"slices"
 	"strings"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
+
+// maxHostname is how many bytes the kernel takes (sethostname(2)).
+const maxHostname = 64
 
 // ErrNoCommand means that neither the image nor the caller says what to run.
 var ErrNoCommand = errors.New("no command: the image names none, so give one")
@@ -22,7 +26,7 @@ const annotationUser = "io.microsoft.lcow.userstr"
 type SpecOptions struct {
 	Args       []string // replaces the image's command
 	Entrypoint []string // replaces the image's entry point, and drops its command; nil keeps both, empty removes both
-	Env        []string // NAME=value, added to or replacing the image's
+	Env        []string // NAME=value, added to or replacing the image's; NAME takes it out
 	Dir        string   // working folder
 	User       string   // name or id, with :group or :gid
 	Hostname   string
@@ -39,11 +43,29 @@ type SpecOptions struct {
 	Annotations     map[string]string
 }
 
+// Check returns the error that [NewSpec] has for o whatever the image says, so
+// that it is known before there is one.
+func (o SpecOptions) Check() error {
+	_, err := newSpec(v1.Config{Cmd: []string{"any"}}, o)
+	return err
+}
+
 // NewSpec returns the OCI spec of a container of img: docker's defaults, then
 // what the image says, then o. Bad options are errors that name the option's
-// value.
+// value. The caller owns the spec.
 func NewSpec(img *Image, o SpecOptions) (*specs.Spec, error) {
-	cfg := img.config
+	s, err := newSpec(img.config, o)
+	if err != nil {
+		return nil, err
+	}
+	if s.Linux.Seccomp, err = seccompProfile(s); err != nil {
+		return nil, fmt.Errorf("making the seccomp profile: %w", err)
+	}
+	return s, nil
+}
+
+// newSpec is NewSpec without the seccomp profile, which takes time.
+func newSpec(cfg v1.Config, o SpecOptions) (*specs.Spec, error) {
 	args, err := command(cfg.Entrypoint, cfg.Cmd, o)
 	if err != nil {
 		return nil, err
@@ -70,10 +92,16 @@ func NewSpec(img *Image, o SpecOptions) (*specs.Spec, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, l := range o.Ulimits {
+	for i, l := range o.Ulimits {
 		if l.Soft > l.Hard {
 			return nil, fmt.Errorf("ulimit %s: soft limit %d is above hard limit %d", l.Type, l.Soft, l.Hard)
 		}
+		if slices.ContainsFunc(o.Ulimits[:i], func(o specs.POSIXRlimit) bool { return o.Type == l.Type }) {
+			return nil, fmt.Errorf("ulimit %s is there twice", l.Type)
+		}
+	}
+	if len(o.Hostname) > maxHostname || strings.ContainsRune(o.Hostname, 0) {
+		return nil, fmt.Errorf("host name %.80q is longer than the kernel's %d bytes", o.Hostname, maxHostname)
 	}
 	env := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 	if o.Terminal {
@@ -115,9 +143,6 @@ func NewSpec(img *Image, o SpecOptions) (*specs.Spec, error) {
 	if user != "" && user != "0" && user != "root" && user != "0:0" {
 		s.Annotations[annotationUser] = user
 	}
-	if s.Linux.Seccomp, err = seccompProfile(s); err != nil {
-		return nil, fmt.Errorf("making the seccomp profile: %w", err)
-	}
 	return s, nil
 }
 
@@ -138,17 +163,21 @@ func command(entrypoint, cmd []string, o SpecOptions) ([]string, error) {
 	return args, nil
 }
 
-// mergeEnv adds entries to env; a name that is there already is replaced.
+// mergeEnv adds entries to env; a name that is there already is replaced, and
+// taken out by an entry without a value.
 func mergeEnv(env, entries []string) []string {
 	out := slices.Clone(env)
 	for _, e := range entries {
-		name, _, _ := strings.Cut(e, "=")
+		name, _, set := strings.Cut(e, "=")
 		i := slices.IndexFunc(out, func(s string) bool { return strings.HasPrefix(s, name+"=") })
-		if i >= 0 {
+		switch {
+		case i >= 0 && set:
 			out[i] = e
-			continue
+		case i >= 0:
+			out = slices.Delete(out, i, i+1)
+		case set:
+			out = append(out, e)
 		}
-		out = append(out, e)
 	}
 	return out
 }

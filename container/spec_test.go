@@ -111,9 +111,53 @@ func TestNewSpecRefuses(t *testing.T) {
 		"below the least":       {Memory: 1},
 		"between 0.01 and 1024": {CPUs: math.NaN()},
 		"above hard limit":      {Ulimits: []specs.POSIXRlimit{{Type: "RLIMIT_CORE", Soft: 2, Hard: 1}}},
+		"there twice":           {Ulimits: []specs.POSIXRlimit{{Type: "RLIMIT_CORE"}, {Type: "RLIMIT_CORE"}}},
+		"longer than":           {Hostname: strings.Repeat("h", 65)},
+		`option "foo=bar" is`:   {Tmpfs: []string{"/a:rw,foo=bar"}},
+		`option "size=1x" is`:   {Tmpfs: []string{"/a:size=1x"}},
+		`option "mode=999" is`:  {Tmpfs: []string{"/a:mode=999"}},
 	} {
 		if _, err := NewSpec(img, o); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: got %v, want %q", o, err, want)
+		}
+		if err := o.Check(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("checking %+v: got %v, want %q", o, err, want)
+		}
+	}
+	if err := (SpecOptions{}).Check(); err != nil {
+		t.Errorf("checking nothing: %v", err)
+	}
+	if err := (SpecOptions{Entrypoint: []string{""}}).Check(); !errors.Is(err, ErrNoCommand) {
+		t.Errorf("no entry point and no command: got %v", err)
+	}
+}
+
+func TestTmpfsOptions(t *testing.T) {
+	for _, s := range []string{
+		"/a", "/a:", "/a:rw,noexec,nosuid,nodev,size=65536k,mode=1777", "/a:exec,suid,dev,ro,uid=1,gid=2", "/a:size=50%,nr_inodes=1k,nr_blocks=4",
+	} {
+		if _, err := tmpfs(s); err != nil {
+			t.Errorf("%s: %v", s, err)
+		}
+	}
+}
+
+func TestMergeEnv(t *testing.T) {
+	got := mergeEnv([]string{"A=1", "B=2", "C=3"}, []string{"B", "D", "A=4", "E=", "AB=5"})
+	if want := []string{"A=4", "C=3", "E=", "AB=5"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestCheckID(t *testing.T) {
+	for _, id := range []string{"a", "9", "A_.-z", strings.Repeat("x", 128)} {
+		if err := CheckID(id); err != nil {
+			t.Errorf("%q: %v", id, err)
+		}
+	}
+	for _, id := range []string{"", ".", "..", "-a", "a/b", "../x", "ünï", "a b", "a\n", strings.Repeat("x", 129)} {
+		if err := CheckID(id); err == nil {
+			t.Errorf("%q is not refused", id)
 		}
 	}
 }

@@ -39,7 +39,8 @@ and stays as it was when something fails.`,
 		Example: `  apt-get download linux-image-6.1.0-56-amd64
   byre boot build --kernel-package linux-image-*.deb /var/lib/byre/boot
   byre boot build --kernel /boot/vmlinuz-$(uname -r) --modules /lib/modules/$(uname -r) /var/lib/byre/boot`,
-		Args: cobra.ExactArgs(1),
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: completeFolder,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
@@ -84,6 +85,8 @@ func newBootCheck() *cobra.Command {
 		Use:   "check DIR",
 		Short: "Read a folder of boot files through and compare it with its manifest",
 		Args:  cobra.ExactArgs(1),
+
+		ValidArgsFunction: completeFolder,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			m, err := bootfiles.Verify(cmd.Context(), args[0])
 			if err != nil {

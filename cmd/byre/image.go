@@ -63,6 +63,8 @@ func newImagePull() *cobra.Command {
 		Use:   "pull [flags] IMAGE...",
 		Short: "Fetch images and make their layers into disks",
 		Args:  cobra.MinimumNArgs(1),
+
+		ValidArgsFunction: completeImages,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
@@ -97,6 +99,8 @@ func newImageRm() *cobra.Command {
 		Aliases: []string{"remove"},
 		Short:   "Forget images; prune gives their space back",
 		Args:    cobra.MinimumNArgs(1),
+
+		ValidArgsFunction: completeImages,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cache, err := layers.Open(layers.Config{})
 			if err != nil {

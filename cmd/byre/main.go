@@ -80,7 +80,27 @@ kernel, which boots in the time of a process and is gone with the container.`,
 	}
 	root.PersistentFlags().BoolVar(&debug, "debug", false, "log what happens to stderr")
 	root.AddCommand(newRun(), newImage(), newBoot(), newDoctor(), newSelftest(), newVersion())
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return fmt.Errorf("%w: see %s --help", err, cmd.CommandPath())
+	})
+	sayUsage(root)
 	return root
+}
+
+// sayUsage has the errors about the arguments of c and the commands below it
+// say what there has to be.
+func sayUsage(c *cobra.Command) {
+	if check := c.Args; check != nil {
+		c.Args = func(cmd *cobra.Command, args []string) error {
+			if err := check(cmd, args); err != nil {
+				return fmt.Errorf("%w: usage: %s", err, cmd.UseLine())
+			}
+			return nil
+		}
+	}
+	for _, sub := range c.Commands() {
+		sayUsage(sub)
+	}
 }
 
 // showHelp is what a command does that only has commands of its own. Because

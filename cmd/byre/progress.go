@@ -60,8 +60,13 @@ func (p *progress) update(name string, done, total int64) {
 	s.done, s.total = done, total
 }
 
-// finish ends a step.
-func (p *progress) finish(name string) {
+// finish ends a step that is done. One that has ended already is left alone.
+func (p *progress) finish(name string) { p.end(name, "done in") }
+
+// fail ends a step that came to nothing; the error is the caller's to tell.
+func (p *progress) fail(name string) { p.end(name, "given up after") }
+
+func (p *progress) end(name, how string) {
 	if p == nil {
 		return
 	}
@@ -74,7 +79,7 @@ func (p *progress) finish(name string) {
 		p.steps = append(p.steps[:i], p.steps[i+1:]...)
 		if s.said || time.Since(s.began) >= quiet {
 			p.clear()
-			fmt.Fprintf(p.w, "%s: done in %s\n", s.name, time.Since(s.began).Round(100*time.Millisecond))
+			fmt.Fprintf(p.w, "%s: %s %s\n", s.name, how, time.Since(s.began).Round(100*time.Millisecond))
 		}
 		return
 	}

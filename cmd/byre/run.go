@@ -34,7 +34,8 @@ nothing reaches it but by the ports that are published.`,
   byre run --rm -p 8080:80 nginx
   byre run -it -e TERM --memory 512m --cpus 1.5 debian bash
   tar c . | byre run -i ./tools.tar tar t`,
-		Args: cobra.MinimumNArgs(1),
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: completeImage,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r := &run{flags: &f, image: args[0], args: args[1:]}
 			code, err := r.do(cmd.Context())
@@ -46,6 +47,7 @@ nothing reaches it but by the ports that are published.`,
 	}
 	c.Flags().SetInterspersed(false) // what follows IMAGE is the command's
 	f.add(c.Flags())
+	completeRunFlags(c)
 	return c
 }
 
@@ -198,14 +200,16 @@ func (r *run) inVM(ctx context.Context, opts *uvm.OptionsLCOW, so container.Spec
 func (r *run) boot(ctx context.Context, opts *uvm.OptionsLCOW) (*uvm.UtilityVM, error) {
 	const name = "booting the VM"
 	r.progress.update(name, 0, 0)
-	defer r.progress.finish(name)
+	defer r.progress.fail(name)
 	vm, err := uvm.CreateLCOW(ctx, opts)
 	if err != nil {
 		return nil, err
 	}
 	err = vm.Start(ctx)
 	r.report.vm = vm.Timeline()
-	if err != nil {
+	if err == nil {
+		r.progress.finish(name)
+	} else {
 		err = errors.Join(err, vm.Close())
 		if ctx.Err() == nil {
 			err = r.withLastWords(err)
@@ -219,10 +223,11 @@ func (r *run) inContainer(ctx context.Context, vm *uvm.UtilityVM, config contain
 	const name = "creating the container"
 	r.progress.update(name, 0, 0)
 	c, err := container.Create(ctx, vm, config)
-	r.progress.finish(name)
 	if err != nil {
+		r.progress.fail(name)
 		return r.failure(vm, err)
 	}
+	r.progress.finish(name)
 	r.report.stages = append(r.report.stages, c.Timeline()...)
 	r.progress.stop() // from here on stderr is the container's
 	began := time.Now()

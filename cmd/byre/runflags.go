@@ -20,6 +20,9 @@ import (
 // containers, in MiB.
 const guestShare = 192
 
+// maxCPUs is more processors than any host has.
+const maxCPUs = 1024
+
 // runFlags are the flags of byre run.
 type runFlags struct {
 	interactive, tty, rm, readOnly   bool
@@ -34,9 +37,12 @@ type runFlags struct {
 	timing, json                     bool
 	volume, mount                    []string
 	netFlags
+
+	set *pflag.FlagSet // tells a flag that is given but empty
 }
 
 func (f *runFlags) add(s *pflag.FlagSet) {
+	f.set = s
 	s.BoolVarP(&f.interactive, "interactive", "i", false, "pass stdin on")
 	s.BoolVarP(&f.tty, "tty", "t", false, "give the command a terminal")
 	s.BoolVar(&f.rm, "rm", true, "delete the container when it ends (byre always does)")
@@ -82,8 +88,15 @@ func (f *runFlags) check() error {
 		return fmt.Errorf("--accel %s: only QEMU has a choice, on Linux", f.accel)
 	case f.stopSignal != "" && signalNumber(f.stopSignal) == 0:
 		return fmt.Errorf("--stop-signal %s is not known", f.stopSignal)
-	case f.vmCPUs < 0:
-		return fmt.Errorf("--vm-cpus %d is negative", f.vmCPUs)
+	case f.vmCPUs < 0 || f.vmCPUs > maxCPUs:
+		return fmt.Errorf("--vm-cpus %d is not between 1 and %d", f.vmCPUs, maxCPUs)
+	case f.set.Changed("cpus") && !(f.cpus >= 0.01 && f.cpus <= maxCPUs): // NaN too
+		return fmt.Errorf("--cpus %v is not between 0.01 and %d", f.cpus, maxCPUs)
+	}
+	if f.name != "" {
+		if err := container.CheckID(f.name); err != nil {
+			return fmt.Errorf("--name: %w", err)
+		}
 	}
 	return nil
 }
@@ -94,7 +107,7 @@ func (f *runFlags) spec(args []string) (o container.SpecOptions, err error) {
 		Args: args, Dir: f.workdir, User: f.user, Hostname: f.hostname, Terminal: f.tty, ReadOnly: f.readOnly,
 		CapAdd: f.capAdd, CapDrop: f.capDrop, Tmpfs: f.tmpfs, CPUs: f.cpus,
 	}
-	if f.entrypoint != "" {
+	if f.set.Changed("entrypoint") { // "" takes the image's away
 		o.Entrypoint = []string{f.entrypoint}
 	}
 	if o.Memory, err = size("--memory", f.memory); err != nil {
@@ -109,16 +122,24 @@ func (f *runFlags) spec(args []string) (o container.SpecOptions, err error) {
 	if o.Env, err = f.environment(); err != nil {
 		return o, err
 	}
-	for _, u := range f.ulimit {
+	if o.Ulimits, err = ulimits(f.ulimit); err != nil {
+		return o, err
+	}
+	return o, o.Check()
+}
+
+// ulimits parses the limits of --ulimit, of which the last of a name counts.
+func ulimits(all []string) (out []specs.POSIXRlimit, err error) {
+	for _, u := range all {
 		l, err := units.ParseUlimit(u)
 		if err != nil {
-			return o, fmt.Errorf("--ulimit %s: %w", u, err)
+			return nil, fmt.Errorf("--ulimit %s: want name=soft[:hard], such as nofile=1024:4096: %w", u, err)
 		}
-		o.Ulimits = append(o.Ulimits, specs.POSIXRlimit{
-			Type: "RLIMIT_" + strings.ToUpper(l.Name), Soft: rlimit(l.Soft), Hard: rlimit(l.Hard),
-		})
+		r := specs.POSIXRlimit{Type: "RLIMIT_" + strings.ToUpper(l.Name), Soft: rlimit(l.Soft), Hard: rlimit(l.Hard)}
+		out = slices.DeleteFunc(out, func(o specs.POSIXRlimit) bool { return o.Type == r.Type })
+		out = append(out, r)
 	}
-	return o, nil
+	return out, nil
 }
 
 // rlimit returns a limit as the kernel has it: −1 is no limit.
@@ -157,20 +178,23 @@ func (f *runFlags) vm(memory int64) (mb, cpus int32, err error) {
 }
 
 // environment returns the variables of --env-file and --env, the last of a
-// name wins.
+// name wins. A NAME that is not set here takes the image's away with --env, and
+// does nothing in a file.
 func (f *runFlags) environment() ([]string, error) {
 	var env []string
-	add := func(where, e string) error {
+	add := func(where, e string, file bool) error {
 		name, _, set := strings.Cut(e, "=")
-		if name == "" || strings.ContainsAny(name, " \t") {
-			return fmt.Errorf("%s: %q is not NAME=value", where, e)
+		if name == "" || strings.ContainsAny(name, " \t") || strings.ContainsRune(e, 0) {
+			return fmt.Errorf("%s: %.80q is not NAME=value", where, e)
 		}
 		if !set {
 			v, ok := os.LookupEnv(name)
-			if !ok {
+			switch {
+			case ok:
+				e = name + "=" + v
+			case file:
 				return nil
 			}
-			e = name + "=" + v
 		}
 		env = append(env, e)
 		return nil
@@ -183,11 +207,15 @@ func (f *runFlags) environment() ([]string, error) {
 		defer file.Close()
 		s := bufio.NewScanner(file)
 		for n := 1; s.Scan(); n++ {
-			line := strings.TrimLeft(s.Text(), " \t")
+			text := s.Text()
+			if n == 1 {
+				text = strings.TrimPrefix(text, "\ufeff") // of an editor of Windows
+			}
+			line := strings.TrimLeft(text, " \t")
 			if line == "" || strings.HasPrefix(line, "#") {
 				continue
 			}
-			if err := add(fmt.Sprintf("--env-file %s, line %d", name, n), line); err != nil {
+			if err := add(fmt.Sprintf("--env-file %s, line %d", name, n), line, true); err != nil {
 				return nil, err
 			}
 		}
@@ -196,7 +224,7 @@ func (f *runFlags) environment() ([]string, error) {
 		}
 	}
 	for _, e := range f.env {
-		if err := add("--env", e); err != nil {
+		if err := add("--env", e, false); err != nil {
 			return nil, err
 		}
 	}
@@ -209,10 +237,12 @@ func size(flag, s string) (int64, error) {
 		return 0, nil
 	}
 	n, err := units.RAMInBytes(s)
-	if err != nil {
-		return 0, fmt.Errorf("%s %s: %w", flag, s, err)
-	}
-	if n <= 0 {
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("%s %s: want a size such as 512m: %w", flag, s, err)
+	case n < 0 || n == math.MaxInt64: // the number overflows
+		return 0, fmt.Errorf("%s %s is more than any host has", flag, s)
+	case n == 0:
 		return 0, fmt.Errorf("%s %s: want more than nothing", flag, s)
 	}
 	return n, nil

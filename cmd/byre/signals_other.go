@@ -4,8 +4,6 @@ package main
 
 import (
 	"os"
-	"strconv"
-	"strings"
 	"syscall"
 )
 
@@ -16,22 +14,3 @@ var caught = []os.Signal{os.Interrupt, syscall.SIGTERM}
 
 // resized is never caught here: the console tells.
 const resized = syscall.Signal(28)
-
-// linuxSignals are the names that signals have in the guest, in the order of
-// their numbers, from 1 on.
-const linuxSignals = "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP TSTP TTIN TTOU URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS"
-
-// signalNumber returns the number of a Linux signal given by number or by
-// name, with or without SIG, and 0 for one that is not known.
-func signalNumber(s string) syscall.Signal {
-	if n, err := strconv.Atoi(s); err == nil && n > 0 && n < 65 {
-		return syscall.Signal(n)
-	}
-	s = strings.TrimPrefix(strings.ToUpper(s), "SIG")
-	for i, name := range strings.Fields(linuxSignals) {
-		if s == name {
-			return syscall.Signal(i + 1)
-		}
-	}
-	return 0
-}
