@@ -3,7 +3,6 @@
 package storage
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -57,23 +56,23 @@ func checkAddress(d hcsschema.LCOWMappedVirtualDisk) error {
 	return nil
 }
 
-func diskDir(controller, lun int) string {
-	return filepath.Join(sysfs, "bus/scsi/devices", place.SCSI(controller, lun))
-}
-
 // findDisk returns the device node of a SCSI disk.
 func findDisk(deadline time.Time, controller, lun int) (string, error) {
-	blocks := filepath.Join(diskDir(controller, lun), "block")
 	looked := false
 	var dev string
 	err := devices.wait(deadline, func() (bool, error) {
+		at, err := diskAddress(controller, lun)
+		if err != nil {
+			return !isNotReady(err), err
+		}
+		blocks := filepath.Join(at.dir(), "block")
 		entries, err := os.ReadDir(blocks)
 		switch {
 		case len(entries) == 1 && !isEmpty(filepath.Join(blocks, entries[0].Name())):
 			dev = "/dev/" + entries[0].Name()
 			return true, nil
 		case len(entries) == 1:
-			if err := forget(controller, lun); err != nil {
+			if err := at.forget(); err != nil {
 				return true, err
 			}
 			looked = false
@@ -85,7 +84,7 @@ func findDisk(deadline time.Time, controller, lun int) (string, error) {
 		if !looked {
 			// A disk that was plugged in before the controller's driver came
 			// is not seen until somebody looks.
-			looked = scan(controller, lun)
+			looked = at.scan()
 		}
 		return false, nil
 	})
@@ -105,15 +104,12 @@ func isEmpty(block string) bool {
 
 // forget makes the kernel forget a disk, if it has one of that address.
 func forget(controller, lun int) error {
-	name := filepath.Join(diskDir(controller, lun), "delete")
-	err := os.WriteFile(name, []byte("1\n"), 0)
-	if err != nil && !errors.Is(err, os.ErrNotExist) && !isNotReady(err) {
+	at, err := diskAddress(controller, lun)
+	if err == nil {
+		err = at.forget()
+	}
+	if err != nil && !isNotReady(err) {
 		return fmt.Errorf("ejecting disk %d:%d: %w", controller, lun, err)
 	}
 	return nil
-}
-
-func scan(controller, lun int) bool {
-	name := filepath.Join(sysfs, "class/scsi_host/host0/scan")
-	return os.WriteFile(name, fmt.Appendf(nil, "0 %d %d", controller, lun), 0) == nil
 }
