@@ -42,15 +42,15 @@ func Wait(d hcsschema.LCOWMappedVPCIDevice, modules Loader, log *slog.Logger) er
 func Gone(hcsschema.LCOWMappedVPCIDevice) error { return nil }
 
 func (b bus) wait(id string, deadline time.Time) error {
-	slot, err := place.DeviceSlot(id)
+	look, err := b.finder(id)
 	if err != nil {
 		return err
 	}
 	var functions []string
 	err = storage.WaitDevice(deadline, func() (bool, error) {
-		functions, err = b.functions(slot)
+		functions, err = look()
 		if err == nil && len(functions) == 0 {
-			err = fmt.Errorf("PCI device %s has not appeared in slot %d: %w", id, slot, os.ErrDeadlineExceeded)
+			err = fmt.Errorf("PCI device %s has not appeared: %w", id, os.ErrDeadlineExceeded)
 		}
 		return err == nil, err
 	})
@@ -62,6 +62,15 @@ func (b bus) wait(id string, deadline time.Time) error {
 			"vendor", read(f, "vendor"), "device", read(f, "device"), "class", read(f, "class"), "driver", b.drive(f))
 	}
 	return nil
+}
+
+// finder returns the function that looks for the functions of a device.
+func (b bus) finder(id string) (func() ([]string, error), error) {
+	if _, err := os.Stat(b.vmbus()); err == nil {
+		return b.onVMBus(id)
+	}
+	slot, err := place.DeviceSlot(id)
+	return func() ([]string, error) { return b.functions(slot) }, err
 }
 
 // functions returns the folders of the functions in a slot: none before all
