@@ -489,7 +489,6 @@ func TestFoldersRefuse(t *testing.T) {
 		{"no folders", true, func(_ *house, s *specs.Spec) { s.Windows = nil }, nil},
 		{"layer on a disk", true, func(h *house, s *specs.Spec) { s.Windows.LayerFolders[0] = h.path("disk.vhdx") }, uvm.ErrSCSILayerWCOWUnsupported},
 		{"no layer", true, func(h *house, s *specs.Spec) { s.Windows.LayerFolders[0] = h.path("nope") }, os.ErrNotExist},
-		{"scratch cannot be made here", true, func(h *house, s *specs.Spec) { s.Windows.LayerFolders[2] = h.path("new") }, hcs.ErrNotSupported},
 		{"read-only root", true, func(_ *house, s *specs.Spec) { s.Root.Readonly = true }, nil},
 		{"no root", true, func(_ *house, s *specs.Spec) { s.Root = nil }, nil},
 		{"limit and weight", true, func(_ *house, s *specs.Spec) { s.Annotations["io.microsoft.container.processor.limit"] = "100" }, nil},
@@ -501,9 +500,6 @@ func TestFoldersRefuse(t *testing.T) {
 		{"servicing", true, func(_ *house, s *specs.Spec) { s.Windows.Servicing = true }, hcs.ErrNotSupported},
 	} {
 		t.Run(fmt.Sprintf("%s %v", c.name, c.windows), func(t *testing.T) {
-			if c.name == "scratch cannot be made here" && os.PathSeparator == '\\' {
-				c.is = nil
-			}
 			h := newHouse(t, c.windows, true)
 			s := h.spec()
 			c.edit(h, s)

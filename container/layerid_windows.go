@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"runtime"
+	"syscall"
 	"unsafe"
 
 	"github.com/Microsoft/go-winio/pkg/guid"
@@ -27,11 +28,28 @@ func layerID(name string) (guid.GUID, error) {
 		return guid.GUID{}, err
 	}
 	var id guid.GUID
-	r, _, _ := nameToGUID.Call(uintptr(unsafe.Pointer(n)), uintptr(unsafe.Pointer(&id)))
-	if int32(r) < 0 {
-		return guid.GUID{}, fmt.Errorf("id of layer %q: %w", name, windows.Errno(uint32(r)))
+	r, _, _ := syscall.SyscallN(nameToGUID.Addr(), uintptr(unsafe.Pointer(n)), uintptr(unsafe.Pointer(&id)))
+	if err := hresult(r); err != nil {
+		return guid.GUID{}, fmt.Errorf("id of layer %q: %w", name, err)
 	}
 	return id, nil
+}
+
+// hresult returns the error that an HRESULT is, or nil. What is an error of
+// Windows in it compares as that.
+func hresult(r uintptr) error {
+	const (
+		facility = 0xFFFF0000
+		win32    = 0x80070000
+	)
+	switch code := uint32(r); {
+	case int32(code) >= 0:
+		return nil
+	case code&facility == win32:
+		return windows.Errno(code &^ facility)
+	default:
+		return windows.Errno(code)
+	}
 }
 
 // A layerDescriptor is WC_LAYER_DESCRIPTOR.
@@ -44,7 +62,7 @@ type layerDescriptor struct {
 // A driverInfo says where layers are; with an empty folder they are given by
 // their full paths.
 type driverInfo struct {
-	flavour int
+	flavour int32
 	home    *uint16
 }
 
@@ -72,14 +90,13 @@ func makeScratchLayer(dir string, parents []string) error {
 		}
 		pins.Pin(layers[i].path)
 	}
-	var empty uint16
-	info := driverInfo{flavour: flavourFilter, home: &empty}
+	info := driverInfo{flavour: flavourFilter, home: new(uint16)}
 	pins.Pin(info.home)
-	r, _, _ := createSandboxLayer.Call(
+	r, _, _ := syscall.SyscallN(createSandboxLayer.Addr(),
 		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(id)), 0,
 		uintptr(unsafe.Pointer(unsafe.SliceData(layers))), uintptr(len(layers)))
-	if int32(r) < 0 {
-		return fmt.Errorf("making a scratch layer in %s: %w", dir, windows.Errno(uint32(r)))
+	if err := hresult(r); err != nil {
+		return fmt.Errorf("making a scratch layer in %s: %w", dir, err)
 	}
 	return nil
 }

@@ -168,8 +168,8 @@ func (f *folders) shareWindows(ctx context.Context, m specs.Mount) (at string, e
 }
 
 // scratchDisk returns the disk in a scratch folder. If it is not there it is
-// made, and the folder too; they are the caller's.
-func scratchDisk(dir string, parents []string) (string, error) {
+// made, and the folder too; they are the caller's. A failure leaves nothing.
+func scratchDisk(dir string, parents []string) (_ string, err error) {
 	disk := filepath.Join(dir, scratchFile)
 	switch _, err := os.Stat(disk); {
 	case err == nil:
@@ -177,6 +177,21 @@ func scratchDisk(dir string, parents []string) (string, error) {
 	case !errors.Is(err, fs.ErrNotExist):
 		return "", err
 	}
+	made := []string{disk}
+	for p := dir; p != filepath.Dir(p); p = filepath.Dir(p) {
+		if _, err := os.Stat(p); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		made = append(made, p)
+	}
+	defer func() {
+		if err == nil {
+			return
+		}
+		for _, p := range made {
+			err = errors.Join(err, removeFile(p))
+		}
+	}()
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return "", err
 	}
