@@ -16,7 +16,9 @@
 // The guest is not trusted. It reaches what this host can reach, except the
 // host's loopback and link-local addresses, where clouds keep credentials.
 // What it can make this process hold is bounded: connections, datagram
-// sessions, questions, memory of each.
+// sessions, questions, memory of each; about 1 GiB of what neither it nor the
+// other side takes, if it has every connection and fills both of its
+// directions.
 //
 //	n, err := usernet.New(conn, usernet.Config{Guest: guest, Gateway: gateway})
 //	...

@@ -21,9 +21,9 @@ func (n *Net) dial(ctx context.Context, protocol string, port uint16) (net.Conn,
 	from := tcpip.FullAddress{NIC: nicID, Addr: n.gateway}
 	// Not the result itself: a nil pointer in an interface is not nil.
 	if protocol == TCP {
-		c, err := gonet.DialTCPWithBind(ctx, n.stack, from, to, proto)
+		c, err := n.connect(ctx, from, to, proto)
 		if err != nil {
-			return nil, fmt.Errorf("connecting to port %d of the guest: %w", port, err)
+			return nil, fmt.Errorf("port %d of the guest: %w", port, err)
 		}
 		return c, nil
 	}

@@ -3,6 +3,7 @@ package usernet
 import (
 	"context"
 	"sync"
+	"time"
 )
 
 // A life is what goes on and is open until Close.
@@ -10,6 +11,7 @@ type life struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
+	linger time.Duration // see leave
 
 	mu     sync.Mutex
 	closed bool
@@ -19,7 +21,7 @@ type life struct {
 type closer interface{ Close() error }
 
 func newLife() *life {
-	l := &life{open: make(map[closer]struct{})}
+	l := &life{linger: lingerTime, open: make(map[closer]struct{})}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	return l
 }

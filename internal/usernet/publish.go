@@ -150,13 +150,12 @@ func (n ports) connectPublished(host *net.TCPConn, p Port) {
 	if !n.keep(guest) {
 		return
 	}
-	defer n.drop(guest)
+	if c, ok := guest.(*guestConn); ok {
+		defer n.leave(c)
+	} else {
+		defer n.drop(guest)
+	}
 	n.relay(guest, host)
-}
-
-func reset(c *net.TCPConn) {
-	c.SetLinger(0)
-	c.Close()
 }
 
 // receivePublished gives each sender of datagrams to a port of the host a

@@ -2,8 +2,10 @@ package usernet
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
+	"syscall"
 
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
@@ -28,7 +30,7 @@ func (n *Net) connectTCP(r *tcp.ForwarderRequest) {
 	defer give(n.ports.conns)
 	if to.Addr() == n.cfg.Gateway && to.Port() == namePort {
 		if guest := n.acceptTCP(r); guest != nil {
-			defer n.drop(guest)
+			defer n.leave(guest)
 			n.answerTCP(guest)
 		}
 		return
@@ -55,12 +57,12 @@ func (n *Net) connectTCP(r *tcp.ForwarderRequest) {
 	if guest == nil {
 		return
 	}
-	defer n.drop(guest)
+	defer n.leave(guest)
 	n.relay(guest, host.(*net.TCPConn))
 }
 
 // acceptTCP completes a request with a connection, nil if that went away.
-func (n *Net) acceptTCP(r *tcp.ForwarderRequest) *gonet.TCPConn {
+func (n *Net) acceptTCP(r *tcp.ForwarderRequest) *guestConn {
 	var wq waiter.Queue
 	ep, err := r.CreateEndpoint(&wq)
 	r.Complete(err != nil)
@@ -69,7 +71,7 @@ func (n *Net) acceptTCP(r *tcp.ForwarderRequest) *gonet.TCPConn {
 	}
 	// A guest that has gone without a word does not hold the connection.
 	ep.SocketOptions().SetKeepAlive(true)
-	c := gonet.NewTCPConn(&wq, ep)
+	c := &guestConn{gonet.NewTCPConn(&wq, ep), ep}
 	if !n.keep(c) {
 		return nil
 	}
@@ -94,13 +96,41 @@ func (l *life) relay(a, b halfCloser) {
 	<-there
 }
 
-// pipe copies from src to dst. If dst does not take more, src is told.
+// pipe copies from src to dst. If src breaks off, so does dst: its end is not
+// to be taken for that of what src had to say. If dst takes no more, src is
+// told, and may still hear what dst has said.
 func pipe(dst, src halfCloser) {
-	if _, err := io.Copy(dst, src); err != nil {
-		// One of them is broken, and then so is the other direction.
-		dst.Close()
-		src.Close()
-		return
+	switch _, err := io.Copy(dst, src); {
+	case err == nil:
+		dst.CloseWrite()
+	case ofWriting(err):
+		src.CloseRead()
+	default:
+		reset(dst)
+		reset(src)
 	}
-	dst.CloseWrite()
+}
+
+// ofWriting tells which side an error of copying is of.
+func ofWriting(err error) bool {
+	if errors.Is(err, syscall.EPIPE) {
+		return true
+	}
+	for op := (*net.OpError)(nil); errors.As(err, &op); err = op.Err {
+		if op.Op == "write" {
+			return true
+		}
+	}
+	return false
+}
+
+// reset ends a connection at once, without its end.
+func reset(c halfCloser) {
+	switch c := c.(type) {
+	case *net.TCPConn:
+		c.SetLinger(0)
+		c.Close()
+	case *guestConn:
+		c.reset()
+	}
 }
