@@ -69,7 +69,7 @@ func build(ctx context.Context, dir string, in Input) (*Manifest, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Manifest{Format: manifestFormat, Kernel: k.release, Places: placesOf(agent), Files: map[string]File{}, Inputs: k.inputs, Missing: k.missing}
+	m := &Manifest{Format: manifestFormat, Kernel: k.release, Places: placesOf(agent), Files: map[string]File{}, Inputs: k.inputs, Missing: k.missing, Notes: k.notes}
 	m.Inputs["agent"], m.Inputs["runtime"] = fileOf(agent), fileOf(runtime)
 	if err := writeFiles(ctx, s, m, k, programs{agent, runtime}, in.progress()); err != nil {
 		return nil, err

@@ -19,6 +19,7 @@ type index struct {
 	core  []string // in insertion order
 	warm  []string // in insertion order, after core
 	soft  map[string][]string
+	on    map[string]string // the one kind of machine that a module is for
 }
 
 func newIndex(k *kernel) *index {
@@ -33,6 +34,7 @@ func newIndex(k *kernel) *index {
 			}
 		}
 	}
+	ix.on = ix.kinds()
 	for _, w := range k.table {
 		if w.core {
 			ix.core = ix.insert(ix.core, w.name, nil)
@@ -51,7 +53,7 @@ func newIndex(k *kernel) *index {
 // forRoot is the index of modules.img: what is inserted before the root file
 // system is mounted, and nothing else.
 func (ix *index) forRoot() *index {
-	r := &index{k: ix.k, soft: ix.soft, core: slices.Clone(ix.core)}
+	r := &index{k: ix.k, soft: ix.soft, on: ix.on, core: slices.Clone(ix.core)}
 	for _, w := range ix.k.table {
 		if w.root {
 			r.core = r.insert(r.core, w.name, nil)
@@ -59,6 +61,33 @@ func (ix *index) forRoot() *index {
 	}
 	r.names = slices.Sorted(slices.Values(r.core))
 	return r
+}
+
+// kinds tells of each module that is for one kind of machine alone which one:
+// neither wanted on any other, nor needed by what is.
+func (ix *index) kinds() map[string]string {
+	wanted := map[string]map[string]bool{virtio: {}, hyperV: {}}
+	for kind, names := range wanted {
+		var list []string
+		for _, w := range ix.k.table {
+			if w.on == "" || w.on == kind {
+				list = ix.insert(list, w.name, nil)
+			}
+		}
+		for _, n := range list {
+			names[n] = true
+		}
+	}
+	on := map[string]string{}
+	for _, n := range ix.names {
+		if wanted[virtio][n] && !wanted[hyperV][n] {
+			on[n] = virtio
+		}
+		if wanted[hyperV][n] && !wanted[virtio][n] {
+			on[n] = hyperV
+		}
+	}
+	return on
 }
 
 // providers are the modules that a request for name means: the module of that
@@ -156,6 +185,9 @@ func (ix *index) fields(name string) []string {
 		if w.name == name && w.cpu != "" {
 			f = append(f, "cpu="+w.cpu)
 		}
+	}
+	if on := ix.on[name]; on != "" {
+		f = append(f, "on="+on)
 	}
 	return f
 }

@@ -27,6 +27,7 @@ type kernel struct {
 	builtin map[string]bool    // names of modules that the image has built in
 	table   []want
 	missing []string // wanted, but neither a module nor built in
+	notes   []string // what the kernel cannot do
 	inputs  map[string]File
 }
 
@@ -106,7 +107,9 @@ func (k *kernel) check(name string) error {
 		if k.modules[w.name] != nil || k.builtin[w.name] {
 			continue
 		}
-		if w.core || w.root {
+		if (w.core || w.root) && w.on == hyperV {
+			k.notes = append(k.notes, fmt.Sprintf("does not boot on Hyper-V: the kernel has no %s", w.name))
+		} else if w.core || w.root {
 			return fmt.Errorf("%s: the kernel has no %s, neither as a module nor built in", name, w.name)
 		}
 		k.missing = append(k.missing, w.name)

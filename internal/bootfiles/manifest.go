@@ -35,7 +35,8 @@ type Manifest struct {
 	// Missing are the modules that byre would ship, and the kernel does not
 	// have.
 	Missing []string `json:"missing,omitempty"`
-	// Notes say why a file that is usually there is not.
+	// Notes say why a file that is usually there is not, and what the kernel
+	// cannot do.
 	Notes []string `json:"notes,omitempty"`
 }
 

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"debug/elf"
 	"io"
+	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -52,6 +54,41 @@ func TestCycle(t *testing.T) {
 	}, builtin: map[string]bool{"builtin": true}, table: []want{{name: "a", core: true}}}
 	if got, want := newIndex(k).core, []string{"c", "b", "a"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestKinds is what the kinds of machines need: what two want is for any.
+func TestKinds(t *testing.T) {
+	modules := map[string]*module{}
+	for name, deps := range map[string][]string{
+		"virtio": nil, "vmbus": nil, "common": nil, "vsock": nil,
+		"transport": {"virtio", "vsock", "common"}, "loopback": {"vsock", "common"}, "hvsock": {"vmbus", "vsock", "only"}, "only": nil,
+	} {
+		modules[name] = &module{name: name, release: testRelease, path: name + ".ko", deps: deps}
+	}
+	ix := newIndex(&kernel{release: testRelease, modules: modules, table: []want{
+		{name: "virtio", on: virtio}, {name: "common", on: virtio}, {name: "transport", core: true, on: virtio}, {name: "hvsock", core: true, on: hyperV},
+		{name: "vsock"}, {name: "loopback"}, {name: "vmbus", on: hyperV},
+	}})
+	want := map[string]string{"virtio": virtio, "transport": virtio, "vmbus": hyperV, "hvsock": hyperV, "only": hyperV}
+	if !maps.Equal(ix.on, want) {
+		t.Errorf("got %v, want %v", ix.on, want)
+	}
+}
+
+// TestNoHyperV is a kernel that is good for all but Hyper-V.
+func TestNoHyperV(t *testing.T) {
+	in := testInput(t)
+	files := testModules()
+	delete(files, "kernel/drivers/hv_sock.ko")
+	delete(files, "kernel/drivers/hv_utils.ko")
+	writeFile(t, in.KernelPackage, makeDeb(t, "data.tar", packageFiles(files)))
+	m := mustBuild(t, filepath.Join(t.TempDir(), "boot"), in)
+	if want := []string{"does not boot on Hyper-V: the kernel has no hv_sock"}; !slices.Equal(m.Notes, want) {
+		t.Errorf("notes: got %q, want %q", m.Notes, want)
+	}
+	if want := []string{"hv_sock", "loop", "hv_utils"}; !slices.Equal(slices.Sorted(slices.Values(m.Missing)), slices.Sorted(slices.Values(want))) {
+		t.Errorf("missing: got %q, want %q", m.Missing, want)
 	}
 }
 

@@ -197,6 +197,16 @@ var modinfo = map[string][]string{
 		"alias=crc32c", "alias=crypto-crc32c", "alias=crypto-crc32c",
 	},
 	"crc32c_intel": {"alias=crc32c", "alias=crypto-crc32c"},
+
+	"vmw_vsock_virtio_transport_common": {"depends=vsock"},
+	"vmw_vsock_virtio_transport":        {"depends=virtio,virtio_ring,vsock,vmw_vsock_virtio_transport_common"},
+	"vsock_loopback":                    {"depends=vsock,vmw_vsock_virtio_transport_common"},
+
+	"hv_vmbus":   {"alias=acpi*:VMBUS:*"},
+	"hv_sock":    {"depends=hv_vmbus,vsock", "alias=net-pf-40"},
+	"hv_storvsc": {"depends=scsi_mod,hv_vmbus,scsi_transport_fc,scsi_common", "alias=vmbus:d96361baa104294db60572e2ffb1dc7f"},
+	"nfit":       {"depends=libnvdimm", "alias=acpi*:ACPI0012:*"},
+	"pci_hyperv": {"depends=pci-hyperv-intf,hv_vmbus"},
 }
 
 // modulePaths are the test kernel's files below its modules' folder.
@@ -213,8 +223,9 @@ func testModules() map[string][]byte {
 			continue // one is built in, the other is missing
 		}
 		file := "kernel/drivers/" + w.name + ".ko"
-		if w.name == "virtio_rng" {
-			file = "kernel/drivers/virtio-rng.ko"
+		switch w.name {
+		case "virtio_rng", "pci_hyperv", "pci_hyperv_intf":
+			file = "kernel/drivers/" + strings.ReplaceAll(w.name, "_", "-") + ".ko"
 		}
 		mod := makeModule(testRelease, modinfo[w.name]...)
 		if w.name == "tun" {

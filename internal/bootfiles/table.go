@@ -8,7 +8,15 @@ type want struct {
 	root bool   // also inserted by modules.img, to mount the root file system
 	args string // parameter, since finit_module does not read the kernel's command line
 	cpu  string // CPU flag without which inserting it fails
+	on   string // the kind of machine that it is wanted on, "" for any
 }
+
+// The kinds of machines. Hyper-V has its devices on a VMBus; every other is
+// taken to have them on PCI.
+const (
+	virtio = "virtio"
+	hyperV = "hyperv"
+)
 
 // wanted is the list of modules, in the order in which they are inserted.
 //
@@ -24,21 +32,28 @@ type want struct {
 // What a module depends on is inserted before it and need not be listed, but a
 // module that is not listed costs another pass over the kernel package.
 //
+// A machine on Hyper-V has none of virtio's devices, and the others none of
+// Hyper-V's, so that neither waits for what the other needs. It is more than a
+// matter of time with vsock: the kernel has room for one transport towards the
+// host, and the first that is inserted has it, whether it has a device or not.
+//
 // The crct10dif algorithms are left out on purpose: crc_t10dif would pull them
 // into the core set, and its built-in table does for a virtual disk.
 var wanted = []want{
-	{name: "virtio_ring", core: true},
-	{name: "virtio", core: true},
-	{name: "virtio_pci_modern_dev", core: true},
-	{name: "virtio_pci_legacy_dev", core: true},
-	{name: "virtio_pci", core: true},
+	{name: "virtio_ring", core: true, on: virtio},
+	{name: "virtio", core: true, on: virtio},
+	{name: "virtio_pci_modern_dev", core: true, on: virtio},
+	{name: "virtio_pci_legacy_dev", core: true, on: virtio},
+	{name: "virtio_pci", core: true, on: virtio},
+
+	{name: "hv_vmbus", core: true, on: hyperV},
 
 	// Scanning all targets takes a third of the time of the whole core set, so
 	// nobody waits for it. Without scanning (scan=manual) a kernel does not see
 	// a disk that is plugged in at LUN 0 later.
 	{name: "scsi_common", core: true},
 	{name: "scsi_mod", core: true, args: "scan=async"},
-	{name: "virtio_scsi", core: true, args: "async_probe"},
+	{name: "virtio_scsi", core: true, args: "async_probe", on: virtio},
 	{name: "crct10dif_common", core: true},
 	{name: "crc64", core: true},
 	{name: "crc_t10dif", core: true},
@@ -46,15 +61,20 @@ var wanted = []want{
 	{name: "t10_pi", core: true},
 	{name: "sd_mod", core: true},
 
+	{name: "scsi_transport_fc", core: true, on: hyperV},
+	{name: "hv_storvsc", core: true, on: hyperV},
+
 	{name: "vsock", core: true},
-	{name: "vmw_vsock_virtio_transport_common", core: true},
-	{name: "vmw_vsock_virtio_transport", core: true},
+	{name: "vmw_vsock_virtio_transport_common", core: true, on: virtio},
+	{name: "vmw_vsock_virtio_transport", core: true, on: virtio},
+	{name: "hv_sock", core: true, on: hyperV},
 
 	{name: "overlay", core: true},
 
 	{name: "libnvdimm", core: true},
-	{name: "nd_virtio", core: true},
-	{name: "virtio_pmem", core: true},
+	{name: "nd_virtio", core: true, on: virtio},
+	{name: "virtio_pmem", core: true, on: virtio},
+	{name: "nfit", core: true, on: hyperV}, // persistent memory by ACPI's tables
 	{name: "nd_btt", core: true},
 	{name: "nd_pmem", core: true},
 
@@ -77,11 +97,19 @@ var wanted = []want{
 
 	{name: "failover"},
 	{name: "net_failover"},
-	{name: "virtio_net"},
+	{name: "virtio_net", on: virtio},
 
-	{name: "virtio_console"},
-	{name: "virtio_balloon"},
-	{name: "virtio_rng"},
+	// Integration services (shutdown, time, heartbeat), memory that is taken
+	// back, assigned devices.
+	{name: "hv_netvsc", on: hyperV},
+	{name: "hv_utils", on: hyperV},
+	{name: "hv_balloon", on: hyperV},
+	{name: "pci_hyperv_intf", on: hyperV},
+	{name: "pci_hyperv", on: hyperV},
+
+	{name: "virtio_console", on: virtio},
+	{name: "virtio_balloon", on: virtio},
+	{name: "virtio_rng", on: virtio},
 
 	{name: "reed_solomon"},
 	{name: "dm_mod"},
@@ -96,7 +124,7 @@ var wanted = []want{
 	{name: "tun"},
 
 	{name: "fuse"},
-	{name: "virtiofs"},
+	{name: "virtiofs", on: virtio},
 
 	{name: "nfnetlink"},
 	{name: "nf_tables"},
@@ -120,4 +148,7 @@ var wanted = []want{
 	{name: "drm_ttm_helper"},
 	{name: "drm_vram_helper"},
 	{name: "bochs"},
+	{name: "drm_shmem_helper", on: hyperV},
+	{name: "hyperv_drm", on: hyperV},
+	{name: "hyperv_keyboard", on: hyperV},
 }

@@ -17,7 +17,7 @@ import (
 // or a screen. A device that goes while one looks has none.
 func unclaimed(sys string) []string {
 	var aliases []string
-	for _, bus := range []string{"pci", "virtio"} {
+	for _, bus := range []string{"pci", "virtio", "vmbus"} {
 		devices, _ := filepath.Glob(filepath.Join(sys, "bus", bus, "devices", "*"))
 		for _, d := range devices {
 			if _, err := os.Lstat(filepath.Join(d, "driver")); err == nil {

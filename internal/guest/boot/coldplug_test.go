@@ -33,6 +33,8 @@ func TestColdplug(t *testing.T) {
 	device("pci", "0000:00:05.0", "pci:screen", false)
 	device("pci", "0000:00:06.0", "", false)
 	device("virtio", "virtio3", "virtio:balloon", false)
+	device("vmbus", "2dd1ce17-079e-403c-b352-a1921ee207ee", "vmbus:time", false)
+	device("vmbus", "df6d0690-79e5-55b6-a5ec-c1e2f77f580a", "vmbus:scsi", true)
 	device("usb", "1-1", "usb:stick", false)
 
 	var asked []string
@@ -47,7 +49,7 @@ func TestColdplug(t *testing.T) {
 		}
 		return nil
 	})
-	if got, want := fmt.Sprint(asked), "[pci:bridge pci:screen virtio:balloon]"; got != want {
+	if got, want := fmt.Sprint(asked), "[pci:bridge pci:screen virtio:balloon vmbus:time]"; got != want {
 		t.Errorf("asked for %s, want %s", got, want)
 	}
 	if !errors.Is(err, broken) || errors.Is(err, modules.ErrNotFound) {

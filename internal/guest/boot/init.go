@@ -22,7 +22,7 @@ import (
 )
 
 // vsockModules are the modules without which the host cannot be reached.
-var vsockModules = []string{"virtio_pci", "vmw_vsock_virtio_transport"}
+var vsockModules = []string{"virtio_pci", "vmw_vsock_virtio_transport", "hv_vmbus", "hv_sock"}
 
 // modprobe is what the kernel runs when it wants a module. It is not the
 // kernel's default, which it would run in vain before there is an agent.

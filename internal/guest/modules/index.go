@@ -32,6 +32,7 @@ type module struct {
 	deps, soft []string
 	args       string
 	cpu        string
+	on         string // the kind of machine that it is for, "" for any
 }
 
 type alias struct{ pattern, name string }
@@ -149,6 +150,8 @@ func parseModule(f []string) (*module, error) {
 			m.args = strings.TrimPrefix(m.args+" "+v, " ")
 		case "cpu":
 			m.cpu = v
+		case "on":
+			m.on = v
 		}
 	}
 	return m, nil

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 
@@ -16,8 +17,9 @@ import (
 // ErrNotFound means that the image has no such module, and the kernel neither.
 var ErrNotFound = errors.New("no such module")
 
-// errProcessor means that a module is not for this processor.
-var errProcessor = fmt.Errorf("%w for this processor", ErrNotFound)
+// errMachine means that a module is for another processor, or another kind of
+// machine.
+var errMachine = fmt.Errorf("%w for this machine", ErrNotFound)
 
 // A Loader inserts modules. Its methods are safe for concurrent use; two
 // callers that need one module wait for each other.
@@ -30,6 +32,7 @@ type Loader struct {
 	mu     sync.Mutex
 	states map[string]*state
 	flags  func() map[string]bool
+	kind   func() string // of this machine
 }
 
 // state is one module's: done is closed when err is final.
@@ -54,6 +57,7 @@ func NewLoader(ix *Index) *Loader {
 		insert: finit,
 		states: make(map[string]*state),
 		flags:  sync.OnceValue(func() map[string]bool { return cpuFlags("/proc/cpuinfo") }),
+		kind:   sync.OnceValue(func() string { return machineKind("/sys") }),
 	}
 }
 
@@ -98,25 +102,34 @@ func (l *Loader) Insert(names ...string) error {
 	return errors.Join(errs...)
 }
 
-// InsertAll inserts the modules of a list of the index, of which those are left
-// out that this processor has no use for.
+// InsertAll inserts the modules of a list, of which those are left out that
+// this machine has no use for.
 func (l *Loader) InsertAll(names []string) error {
 	var errs []error
 	for _, n := range names {
-		if err := l.Insert(n); err != nil && !errors.Is(err, errProcessor) {
+		if err := l.Insert(n); err != nil && !errors.Is(err, errMachine) {
 			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// Request inserts what the kernel asks for. No match is ErrNotFound.
+// Request inserts what the kernel asks for. Of several modules those are left
+// out that this machine has no use for. No match is ErrNotFound.
 func (l *Loader) Request(request string) error {
-	names := l.index.Lookup(request)
+	names := slices.DeleteFunc(l.index.Lookup(request), func(n string) bool {
+		m := l.index.modules[n]
+		return m != nil && !l.suits(m)
+	})
 	if len(names) == 0 {
 		return fmt.Errorf("%w: %q", ErrNotFound, request)
 	}
 	return l.Insert(names...)
+}
+
+// suits tells whether a module is for this machine.
+func (l *Loader) suits(m *module) bool {
+	return (m.cpu == "" || l.flags()[m.cpu]) && (m.on == "" || m.on == l.kind())
 }
 
 func (l *Loader) one(name string) error {
@@ -127,8 +140,8 @@ func (l *Loader) one(name string) error {
 		}
 		return ErrNotFound
 	}
-	if m.cpu != "" && !l.flags()[m.cpu] {
-		return errProcessor
+	if !l.suits(m) {
+		return errMachine
 	}
 	l.mu.Lock()
 	st := l.states[name]

@@ -20,15 +20,24 @@ mod b /m/b.ko deps=a
 mod c /m/c.ko deps=b soft=d args=x=1 args=y=2 new=thing
 mod d /m/d.ko cpu=sse9
 mod e /m/e.ko
+mod g /m/g.ko on=virtio
+mod h /m/h.ko deps=a on=hyperv
+mod i /m/i.ko on=moon
 builtin f
 future line that nobody knows
 core a
 core e
 core b
+core g
+core h
+core i
 warm c
 alias fs_ext4 c
 alias crypto_x d
 alias crypto_x e
+alias net_x h
+alias net_x e
+alias moon_x i
 alias pci:v00001AF4d*sv* b
 `
 
@@ -43,14 +52,14 @@ func load(t *testing.T, text string) *Index {
 
 func TestParseIndex(t *testing.T) {
 	ix := load(t, sample)
-	if got, want := fmt.Sprintf("%s %v %v", ix.Version, ix.Core, ix.Warm), "6.1.0-test [a e b] [c]"; got != want {
+	if got, want := fmt.Sprintf("%s %v %v", ix.Version, ix.Core, ix.Warm), "6.1.0-test [a e b g h i] [c]"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	if got, want := *ix.modules["c"], (module{name: "c", path: "/m/c.ko", deps: []string{"b"}, soft: []string{"d"}, args: "x=1 y=2"}); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 	first, rest := ix.Split("b", "nobody")
-	if got, want := fmt.Sprint(first, rest), "[a b] [e]"; got != want {
+	if got, want := fmt.Sprint(first, rest), "[a b] [e g h i]"; got != want {
 		t.Errorf("split: got %s, want %s", got, want)
 	}
 }
@@ -123,6 +132,7 @@ type fake struct {
 func (f *fake) loader(ix *Index) *Loader {
 	l := NewLoader(ix)
 	l.flags = func() map[string]bool { return map[string]bool{} }
+	l.kind = func() string { return virtio }
 	l.insert = func(path, args string) error {
 		f.mu.Lock()
 		defer f.mu.Unlock()
@@ -156,6 +166,30 @@ func TestInsert(t *testing.T) {
 	}
 	if err := l.InsertAll([]string{"d", "e"}); err != nil {
 		t.Errorf("a list with a module for another processor: got %v, want nil", err)
+	}
+}
+
+// TestKind inserts what is for the kind of machine, and nothing else.
+func TestKind(t *testing.T) {
+	for kind, want := range map[string][]string{
+		virtio: {"/m/e.ko", "/m/a.ko", "/m/b.ko", "/m/g.ko"},
+		hyperV: {"/m/a.ko", "/m/h.ko", "/m/e.ko", "/m/b.ko"},
+	} {
+		f := &fake{}
+		l := f.loader(load(t, sample))
+		l.kind = func() string { return kind }
+		if err := l.Request("net-x"); err != nil {
+			t.Errorf("%s: %v", kind, err)
+		}
+		if err := l.Request("moon-x"); !errors.Is(err, ErrNotFound) {
+			t.Errorf("%s: a request that only another kind has a module for: got %v, want %v", kind, err, ErrNotFound)
+		}
+		if err := l.InsertAll(l.Index().Core); err != nil {
+			t.Errorf("%s: %v", kind, err)
+		}
+		if !slices.Equal(f.order, want) {
+			t.Errorf("%s: got %q, want %q", kind, f.order, want)
+		}
 	}
 }
 

@@ -108,6 +108,10 @@ func readIndex() (map[string]module, map[string][][]string) {
 				if !strings.Contains(string(cpu), " "+v+" ") {
 					m.file = ""
 				}
+			case "on":
+				if v != "virtio" {
+					m.file = ""
+				}
 			}
 		}
 		mods[f[1]] = m
