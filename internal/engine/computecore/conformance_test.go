@@ -1,6 +1,7 @@
 package computecore_test
 
 import (
+	"flag"
 	"fmt"
 	"net"
 	"os"
@@ -17,6 +18,8 @@ import (
 	"github.com/byrevm/byre/hcsschema"
 	"github.com/byrevm/byre/test/wine/standin"
 )
+
+var update = flag.Bool("update", false, "write the table of resource paths")
 
 // scripts are the ways in which the service may answer.
 var scripts = map[string]standin.Script{
@@ -53,7 +56,7 @@ func conformance(t *testing.T, script standin.Script) {
 	end := func(x hcs.Exit, kind hcs.ExitKind) hcstest.End {
 		return hcstest.End{Kind: kind, Do: func(_ hcstest.T, s hcs.System) { mem.System(s.ID()).Exit(&x) }}
 	}
-	hcstest.TestEngine(hcstest.Wrap(t), hcstest.Fixture{
+	f := hcstest.Fixture{
 		Engine: bench.Engine(hcs.HostInfo{}),
 		System: func(hcstest.T) *hcsschema.ComputeSystem {
 			return &hcsschema.ComputeSystem{
@@ -96,6 +99,11 @@ func conformance(t *testing.T, script standin.Script) {
 			}
 		},
 		Residue: func(hcstest.T) []string { return residue(mem, bench) },
+	}
+	hcstest.TestEngine(hcstest.Wrap(t), f)
+	t.Run("Paths", func(t *testing.T) { // the column of the documentation
+		file := filepath.Join("..", "..", "..", "docs", "hcs.md")
+		hcstest.CheckTable(hcstest.Wrap(t), file, "computecore, on the stand-in", hcstest.Paths(hcstest.Wrap(t), f), *update)
 	})
 }
 
