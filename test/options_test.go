@@ -45,7 +45,7 @@ func TestOptions(t *testing.T) {
 	o.LowMMIOGapInMB, o.HighMMIOBaseInMB, o.HighMMIOGapInMB = 3584+64, 768<<10, 64<<10
 	o.StorageQoSBandwidthMaximum, o.StorageQoSIopsMaximum = rate, 10_000
 	o.ConsolePipe = filepath.Join(t.TempDir(), "console")
-	o.KernelBootOptions, o.VPCIEnabled = "loglevel=7 byre.test=1", true
+	o.KernelBootOptions, o.VPCIEnabled = "loglevel=7 toast byre.test=1 bread", true
 	o.ForwardStdout, o.ForwardStderr, o.OutputHandler = true, true, log.read
 	o.ExecCommandLine = "/bin/gcs -v4 -log-format text -loglevel debug"
 	o.AdditionHCSDocumentJSON = `{"Owner":"merged","VirtualMachine":{"ComputeTopology":{"Processor":{"Count":1}}}}`
@@ -72,7 +72,7 @@ func TestOptions(t *testing.T) {
 	})
 	step(t, "command line", func(_ context.Context, t *testing.T) {
 		line := sh(t, "busybox cat /proc/cmdline")
-		for _, word := range []string{" byre.test=1 ", "panic=-1 ", " console=ttyS0,115200 ", " nr_cpus=2 ", o.ExecCommandLine} {
+		for _, word := range []string{" toast byre.test=1 bread ", "panic=-1 ", " console=ttyS0,115200 ", " nr_cpus=2 ", o.ExecCommandLine} {
 			if !strings.Contains(line, word) {
 				t.Errorf("%q is not in %q", word, line)
 			}

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // ErrUsage is wrapped by the errors of a malformed command line.
@@ -45,6 +47,32 @@ func ParseInit(args []string) (InitArgs, error) {
 		err = a.withShell(rest[2])
 	}
 	return a, err
+}
+
+// ownArgs returns those of the arguments that the kernel's command line has for
+// init, after "--". The kernel (init/main.c, unknown_bootoption) puts before
+// them each word that neither it nor a module knows, unless it has a "=" or a
+// dot.
+func ownArgs(cmdline string, args []string) []string {
+	words := kernelWords(cmdline)
+	i := slices.Index(words, "--")
+	if i < 0 {
+		return args
+	}
+	own := len(words) - i - 1
+	return args[max(0, len(args)-own):]
+}
+
+// kernelWords splits a command line as the kernel does: at the white space
+// outside double quotes. The quotes stay.
+func kernelWords(line string) []string {
+	quoted := false
+	return strings.FieldsFunc(line, func(r rune) bool {
+		if r == '"' {
+			quoted = !quoted
+		}
+		return unicode.IsSpace(r) && !quoted
+	})
 }
 
 // debugShell is the shell of a machine with a console.

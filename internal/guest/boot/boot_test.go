@@ -36,6 +36,29 @@ func TestParseInit(t *testing.T) {
 	}
 }
 
+// What the kernel does not know comes before what is for init.
+func TestOwnArgs(t *testing.T) {
+	for _, c := range []struct{ line, args, want string }{
+		{"quiet -- -e 1 /bin/gcs", "-e,1,/bin/gcs", "-e,1,/bin/gcs"},
+		{"quiet toast bread -- -e 1 /bin/gcs\n", "toast,bread,-e,1,/bin/gcs", "-e,1,/bin/gcs"},
+		{`x="a -- b" toast -- -e 1 sh -c "/bin/gcs -v4 & exec sh"`, "toast,-e,1,sh,-c,/bin/gcs -v4 & exec sh", "-e,1,sh,-c,/bin/gcs -v4 & exec sh"},
+		{"toast -- -e 1 -- x", "toast,-e,1,--,x", "-e,1,--,x"},
+		{"toast -- x initrd=initrd", "toast,x,initrd=initrd", "x,initrd=initrd"},
+		{"toast --", "toast", ""},
+		{"toast -- a b c", "b,c", "b,c"}, // started by another init
+		{"quiet", "/bin/gcs,-v4", "/bin/gcs,-v4"},
+		{"", "", ""},
+	} {
+		var args []string
+		if c.args != "" {
+			args = strings.Split(c.args, ",")
+		}
+		if got := strings.Join(ownArgs(c.line, args), ","); got != c.want {
+			t.Errorf("%s: got %s, want %s", c.line, got, c.want)
+		}
+	}
+}
+
 // A machine with a console runs a shell beside the agent.
 func TestParseInitWithShell(t *testing.T) {
 	for script, want := range map[string]string{

@@ -60,9 +60,14 @@ func Init(args []string, agent Main) int {
 	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE)
 	m := &machine{}
 	m.step("start")
-	a, err := ParseInit(args)
+	var a InitArgs
+	cmdline, err := m.commandLine()
 	if err == nil {
-		err = m.prepare(args)
+		args = ownArgs(cmdline, args)
+		a, err = ParseInit(args)
+	}
+	if err == nil {
+		err = m.prepare(cmdline, args)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "init:", err)
@@ -137,24 +142,27 @@ func (m *machine) notes() []error {
 	return m.log
 }
 
-// prepare does what must be there before the host can be reached, and leaves
-// the rest to finish.
-func (m *machine) prepare(args []string) error {
+// commandLine mounts what the rest needs to begin, and reads what the kernel
+// was started with.
+func (m *machine) commandLine() (string, error) {
 	if err := mountAll(base[:3]); err != nil {
-		return err
+		return "", err
 	}
 	m.step("mounts")
+	line, err := os.ReadFile("/proc/cmdline")
+	return string(line), err
+}
+
+// prepare does what must be there before the host can be reached, and leaves
+// the rest to finish.
+func (m *machine) prepare(cmdline string, args []string) error {
 	loader, err := modules.Open(modules.IndexPath)
 	if err != nil {
 		return err
 	}
 	m.env.Modules = loader
 	m.step("index")
-	cmdline, err := os.ReadFile("/proc/cmdline")
-	if err != nil {
-		return err
-	}
-	if r := parseRoot(string(cmdline)); isRootLoader(r) {
+	if r := parseRoot(cmdline); isRootLoader(r) {
 		return loadRoot(r, loader, args)
 	}
 	if onInitramfs() {
