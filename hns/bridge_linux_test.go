@@ -271,8 +271,19 @@ func (g *guest) tagged(from, mac net.HardwareAddr, ip, who net.IP) {
 	g.askBy([]byte{0x81, 0, 0, 7}, from, mac, ip, who)
 }
 
+// try asks, but does not mind if its tap takes nothing.
+func (g *guest) try(from, mac net.HardwareAddr, ip, who net.IP) {
+	g.nic.Link.Write(question(nil, from, mac, ip, who))
+}
+
 func (g *guest) askBy(tag []byte, from, mac net.HardwareAddr, ip, who net.IP) {
 	g.Helper()
+	if _, err := g.nic.Link.Write(question(tag, from, mac, ip, who)); err != nil {
+		g.Fatal(err)
+	}
+}
+
+func question(tag []byte, from, mac net.HardwareAddr, ip, who net.IP) []byte {
 	f := make([]byte, vnetHeader, 100)
 	f = append(f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff)
 	f = append(f, from...)
@@ -281,10 +292,7 @@ func (g *guest) askBy(tag []byte, from, mac net.HardwareAddr, ip, who net.IP) {
 	f = append(f, mac...)
 	f = append(f, ip.To4()...)
 	f = append(f, 0, 0, 0, 0, 0, 0)
-	f = append(f, who.To4()...)
-	if _, err := g.nic.Link.Write(f); err != nil {
-		g.Fatal(err)
-	}
+	return append(f, who.To4()...)
 }
 
 // frame waits for a frame of ARP to this guest or to all.

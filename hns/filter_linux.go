@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -174,13 +175,38 @@ func dropTable(t nftables.Table) error {
 	return nil
 }
 
+func hasTable(t nftables.Table) (bool, error) {
+	c, err := nftables.New()
+	if err != nil {
+		return false, err
+	}
+	all, err := c.ListTablesOfFamily(t.Family)
+	return slices.ContainsFunc(all, func(other *nftables.Table) bool { return other.Name == t.Name }), err
+}
+
+// forwardDrops returns the chains of others that drop what the host forwards if
+// no rule of theirs says otherwise.
+func forwardDrops() (found []*nftables.Chain, err error) {
+	c, err := nftables.New()
+	if err != nil {
+		return nil, err
+	}
+	for _, family := range []nftables.TableFamily{nftables.TableFamilyIPv4, nftables.TableFamilyINet} {
+		chains, lerr := c.ListChainsOfTableFamily(family)
+		err = errors.Join(err, lerr)
+		for _, chain := range chains {
+			if chain.Hooknum != nil && *chain.Hooknum == *nftables.ChainHookForward && chain.Policy != nil && *chain.Policy == nftables.ChainPolicyDrop {
+				found = append(found, chain)
+			}
+		}
+	}
+	return found, err
+}
+
 // masquerade makes what leaves a network of the own bridge come from this host.
 // From outside nothing gets in but answers, and the guests do not reach the
 // link-local addresses where clouds keep credentials.
 func masquerade(of netip.Prefix) error {
-	if err := dropTable(natTable); err != nil {
-		return err
-	}
 	c, err := nftables.New()
 	if err != nil {
 		return err

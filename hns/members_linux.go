@@ -81,6 +81,9 @@ func (s *state) removeNamespace(n *ownedNamespace) {
 
 func (s *state) removeEndpoint(e *ownedEndpoint) {
 	s.leave(e)
+	if e.NetNS != "" {
+		s.cut = append(s.cut, tapName(e.Endpoint.Id))
+	}
 	s.Endpoints = slices.DeleteFunc(s.Endpoints, func(o *ownedEndpoint) bool { return o == e })
 }
 

@@ -71,7 +71,7 @@ func (b *ownBridge) ensure() error {
 			return fmt.Errorf("a device %s, which byre has not made: %w", ownName, ErrAlreadyExists)
 		}
 		if at, err := firstAddress(link); err == nil && at == b.Address && link.Attrs().Flags&net.FlagUp != 0 {
-			return nil
+			return b.guard()
 		}
 		if err := netlink.LinkDel(link); err != nil { // half made, or of a network that was forgotten
 			return err
@@ -79,7 +79,11 @@ func (b *ownBridge) ensure() error {
 	} else if !errors.As(err, new(netlink.LinkNotFoundError)) {
 		return err
 	}
-	if err := b.make(); err != nil {
+	err = dropTable(natTable) // of another address, perhaps
+	if err == nil {
+		err = b.make()
+	}
+	if err != nil {
 		return errors.Join(err, b.remove())
 	}
 	return nil
@@ -107,13 +111,37 @@ func (b *ownBridge) make() error {
 	if err := netlink.AddrAdd(link, &netlink.Addr{IPNet: ipNet(b.Address)}); err != nil {
 		return fmt.Errorf("address %v: %w", b.Address, err)
 	}
-	if err := masquerade(b.Address.Masked()); err != nil {
-		return fmt.Errorf("masquerading: %w", err)
-	}
-	if err := forwarding(); err != nil {
+	if err := b.guard(); err != nil {
 		return err
 	}
+	warnOfDrops()
 	return netlink.LinkSetUp(link)
+}
+
+// guard makes what there is not of the rules of the bridge: who loads rules of
+// their own often removes all others first.
+func (b *ownBridge) guard() error {
+	there, err := hasTable(natTable)
+	if err == nil && !there {
+		err = masquerade(b.Address.Masked())
+	}
+	if err != nil {
+		return fmt.Errorf("masquerading: %w", err)
+	}
+	return forwarding()
+}
+
+// warnOfDrops says which tables drop what the host forwards unless they have a
+// rule for it, Docker's for example. No rule of another table changes that.
+func warnOfDrops() {
+	chains, err := forwardDrops()
+	if err != nil {
+		slog.Warn("it is not known whether this host lets guests on the bridge out", "err", err)
+	}
+	for _, c := range chains {
+		slog.Warn("guests on the bridge may reach nothing outside: rules of this host drop what it forwards",
+			"bridge", ownName, "table", c.Table.Name, "chain", c.Name)
+	}
 }
 
 // remove removes the bridge, unless it is somebody else's, and its rules.

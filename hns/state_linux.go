@@ -37,6 +37,10 @@ type state struct {
 	Endpoints  []*ownedEndpoint
 	Namespaces []*ownedNamespace
 	Bridges    []*ownBridge `json:",omitempty"`
+
+	// cut are the taps of endpoints that have been removed: should they have
+	// NICs, those are not to speak with addresses that others get.
+	cut []string
 }
 
 // Session is the session that something belongs to, or "".
@@ -84,6 +88,9 @@ func (l *local) change(ctx context.Context, do func(*state) error) error {
 	s.settle()
 	if err := l.write(s, before); err != nil {
 		return err
+	}
+	for _, tap := range s.cut {
+		cutOff(tap)
 	}
 	// Last: as long as a file is there, what it stands for is looked at again.
 	for _, f := range stale {
@@ -180,7 +187,9 @@ func (l *local) clean(s *state) (stale []*os.File, err error) {
 	}
 	err = l.deadLocks(busyDir, func(string) {})
 	return stale, errors.Join(err, l.deadLocks(nicsDir, func(id string) {
-		// The tap went with its process, what filtered it need not have.
+		// The tap goes with its process, or with QEMU shortly after; what
+		// filters it does not.
+		cutOff(tapName(id))
 		if err := dropChain(tapName(id)); err != nil && os.Geteuid() == 0 {
 			slog.Warn("rules of a NIC that has gone were not removed", "endpoint", id, "err", err)
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 
 	"github.com/vishvananda/netlink"
@@ -60,6 +61,22 @@ func (t *tap) join(to netlink.Link, mtu int, isolated bool) error {
 		}
 	}
 	return netlink.LinkSetUp(link)
+}
+
+// cutOff takes a tap off its bridge for good, if it is there: what has it is
+// connected to nothing from then on.
+func cutOff(name string) {
+	link, err := netlink.LinkByName(name)
+	if errors.As(err, new(netlink.LinkNotFoundError)) {
+		return
+	}
+	if err == nil {
+		err = errors.Join(netlink.LinkSetDown(link), netlink.LinkSetNoMaster(link))
+	}
+	// It may have gone meanwhile.
+	if err != nil && !errors.Is(err, unix.ENODEV) && os.Geteuid() == 0 {
+		slog.Warn("tap of an endpoint that was removed was not cut off", "tap", name, "err", err)
+	}
 }
 
 // close closes our descriptor; it may have been closed before.
