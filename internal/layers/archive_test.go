@@ -139,8 +139,12 @@ func zstdOf(t testing.TB, b []byte) []byte {
 // TestPacking has layers packed in all ways, and said to be packed otherwise.
 func TestPacking(t *testing.T) {
 	l := newLayout(t)
-	raw := [][]byte{tarOf(t, file("a", "1")), tarOf(t, file("b", "1")), tarOf(t, file("c", "1")), nil, make([]byte, 1024)}
-	packed := [][]byte{raw[0], gz(t, raw[1]), zstdOf(t, raw[2]), gz(t, raw[3]), raw[4]}
+	raw := [][]byte{tarOf(t, file("a", "1")), tarOf(t, file("b", "1")), tarOf(t, file("c", "1")), nil, make([]byte, 1024),
+		tarOf(t, file("d", "1")), tarOf(t, file("e", "1")), tarOf(t, file("f", "1"))}
+	const skipped = "\x5f\x2a\x4d\x18\x03\x00\x00\x00any" // a frame of zstd to skip
+	packed := [][]byte{raw[0], gz(t, raw[1]), zstdOf(t, raw[2]), gz(t, raw[3]), raw[4], append([]byte(skipped), zstdOf(t, raw[5])...),
+		// In several pieces, as programs that pack in parallel do.
+		append(zstdOf(t, raw[6][:700]), zstdOf(t, raw[6][700:])...), append(gz(t, raw[7][:700]), gz(t, raw[7][700:])...)}
 	m := v1.Manifest{SchemaVersion: 2, MediaType: types.OCIManifestSchema1}
 	var ids []v1.Hash
 	for i := range raw {

@@ -27,7 +27,7 @@ func unpacker(r io.Reader) (out io.ReadCloser, packed bool, err error) {
 	case len(magic) >= 2 && magic[0] == 0x1f && magic[1] == 0x8b:
 		z, err := gzip.NewReader(b)
 		return z, true, err
-	case len(magic) == 4 && string(magic) == "\x28\xb5\x2f\xfd":
+	case isZstd(magic):
 		z, err := zstd.NewReader(b, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
 		if err != nil {
 			return nil, true, err
@@ -35,6 +35,14 @@ func unpacker(r io.Reader) (out io.ReadCloser, packed bool, err error) {
 		return z.IOReadCloser(), true, nil
 	}
 	return io.NopCloser(b), false, nil
+}
+
+// isZstd reports whether something begins with a frame of zstd (RFC 8878, 3.1):
+// one with content, or one to skip, as programs that pack in parallel write
+// first.
+func isZstd(magic []byte) bool {
+	return len(magic) == 4 &&
+		(string(magic) == "\x28\xb5\x2f\xfd" || magic[0]&0xf0 == 0x50 && string(magic[1:]) == "\x2a\x4d\x18")
 }
 
 // A limitReader fails once more than left bytes were read.

@@ -40,7 +40,7 @@ func (c *Cache) registry(ref name.Reference) (*registry, error) {
 func (r *registry) find(ctx context.Context, ref name.Reference, p v1.Platform) (*imageSource, error) {
 	d, err := r.puller.Get(ctx, ref)
 	if err != nil {
-		return nil, notFound(err)
+		return nil, r.explain(err)
 	}
 	// What was got is not got again.
 	top := &known{r, d.Digest, d.Manifest}
@@ -50,7 +50,7 @@ func (r *registry) find(ctx context.Context, ref name.Reference, p v1.Platform) 
 func (r *registry) manifest(ctx context.Context, d v1.Descriptor) ([]byte, error) {
 	got, err := r.puller.Get(ctx, r.repo.Digest(d.Digest.String()))
 	if err != nil {
-		return nil, notFound(err)
+		return nil, r.explain(err)
 	}
 	return got.Manifest, nil
 }
@@ -58,11 +58,11 @@ func (r *registry) manifest(ctx context.Context, d v1.Descriptor) ([]byte, error
 func (r *registry) blob(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error) {
 	l, err := r.puller.Layer(ctx, r.repo.Digest(d.Digest.String()))
 	if err != nil {
-		return nil, notFound(err)
+		return nil, r.explain(err)
 	}
 	body, err := l.Compressed()
 	if err != nil {
-		return nil, notFound(err)
+		return nil, r.explain(err)
 	}
 	return body, nil
 }
@@ -83,11 +83,22 @@ func (k *known) manifest(ctx context.Context, d v1.Descriptor) ([]byte, error) {
 	return k.registry.manifest(ctx, d)
 }
 
-// notFound marks what a registry does not have.
-func notFound(err error) error {
+// explain marks what a registry does not have, and says what to do where it
+// wants to know who asks.
+func (r *registry) explain(err error) error {
 	var t *transport.Error
-	if errors.As(err, &t) && t.StatusCode == http.StatusNotFound {
+	if !errors.As(err, &t) {
+		return err
+	}
+	switch t.StatusCode {
+	case http.StatusNotFound:
 		return fmt.Errorf("%w: %w", ErrNotFound, err)
+	case http.StatusUnauthorized, http.StatusForbidden:
+		login := "docker login"
+		if host := r.repo.RegistryStr(); host != name.DefaultRegistry {
+			login += " " + host
+		}
+		return fmt.Errorf("%w: either there is no such image, or it is not for everybody: try %s", err, login)
 	}
 	return err
 }
