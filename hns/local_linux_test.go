@@ -13,6 +13,9 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
 	"github.com/byrevm/byre/hns"
 	"github.com/byrevm/byre/hns/hnstest"
 )
@@ -78,6 +81,64 @@ func TestAddresses(t *testing.T) {
 	e, err := n.CreateEndpoint(ctx, &hns.HNSEndpoint{IPAddress: net.ParseIP("fd00::5"), PrefixLength: 64, DNSServerList: "9.9.9.9"})
 	if err != nil || e.GatewayAddress != "fd00::1" || e.DNSServerList != "9.9.9.9" {
 		t.Errorf("got %+v, %v", e, err)
+	}
+}
+
+// An endpoint of nat has IPv6, too, if it asks for it or this host has a way to
+// what has it.
+func TestNATIPv6(t *testing.T) {
+	if !apart(t) {
+		return
+	}
+	n, ctx := hns.OpenDir(t.TempDir()), t.Context()
+	show := func(e *hns.HNSEndpoint) string {
+		return fmt.Sprintf("%v/%d %s %v %+v", e.IPAddress, e.PrefixLength, e.GatewayAddress, e.IPConfigs, e.Routes)
+	}
+	for _, want := range []string{
+		"10.213.0.2/28 10.213.0.1 [] []",
+		"10.213.0.18/28 10.213.0.17 [{fd62:7972:6565:10::2 64}] [{NextHop:fd62:7972:6565:10::1 DestinationPrefix:::/0 Metric:0}]",
+	} {
+		if got := show(create(t, n, hns.HNSEndpoint{})); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+		if err := errors.Join(netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "up6"}, PeerName: "far6"}),
+			link("far6", netlink.LinkSetUp), link("up6", func(l netlink.Link) error {
+				a, err := netlink.ParseAddr("2001:db8::2/64")
+				if err != nil {
+					return err
+				}
+				a.Flags = unix.IFA_F_NODAD
+				return errors.Join(netlink.LinkSetUp(l), netlink.AddrAdd(l, a),
+					netlink.RouteAdd(&netlink.Route{LinkIndex: l.Attrs().Index, Gw: net.ParseIP("2001:db8::1")}))
+			})); err != nil && !errors.Is(err, unix.EEXIST) {
+			t.Fatal(err)
+		}
+	}
+	six := []hns.IPConfig{{IPAddress: net.ParseIP("fd00:b::9"), PrefixLength: 64}}
+	asked := create(t, n, hns.HNSEndpoint{IPConfigs: six})
+	if got, want := show(asked), "10.213.0.34/28 10.213.0.33 [{fd00:b::9 64}] [{NextHop:fd00:b::1 DestinationPrefix:::/0 Metric:0}]"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	again := asked.Clone() // what it was filled in with can be asked for
+	again.Id = ""
+	if got, want := show(create(t, n, *again)), show(asked); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	turned := create(t, n, hns.HNSEndpoint{IPAddress: six[0].IPAddress, PrefixLength: 64, IPConfigs: []hns.IPConfig{{IPAddress: net.IPv4(10, 9, 9, 9), PrefixLength: 24}}})
+	if got, want := show(turned), "fd00:b::9/64 fd00:b::1 [{10.9.9.9 24}] [{NextHop:10.9.9.1 DestinationPrefix:0.0.0.0/0 Metric:0}]"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	for name, e := range map[string]hns.HNSEndpoint{
+		"two of a family":         {IPConfigs: []hns.IPConfig{{IPAddress: net.IPv4(10, 9, 9, 9), PrefixLength: 24}}},
+		"three":                   {IPConfigs: append(six, six...)},
+		"the gateway's address":   {IPConfigs: []hns.IPConfig{{IPAddress: net.ParseIP("fd00:b::1"), PrefixLength: 64}}},
+		"a route":                 {Routes: []hns.Route{{NextHop: "10.213.0.1", DestinationPrefix: "10.0.0.0/8"}}},
+		"a route beside its own":  {IPConfigs: six, Routes: append(asked.Routes, asked.Routes...)},
+		"an address of the links": {IPConfigs: []hns.IPConfig{{IPAddress: net.ParseIP("fe80::9"), PrefixLength: 64}}},
+	} {
+		if _, err := n.CreateEndpoint(ctx, &e); err == nil {
+			t.Errorf("%s is accepted", name)
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -13,10 +14,14 @@ import (
 )
 
 // Endpoints that ask for no address get the second one of a block of their
-// own, so that several can be in one namespace.
+// own, so that several can be in one namespace; on a host that reaches what has
+// IPv6 one of that, too. Its prefix goes on with the block's number. It is not
+// one of those that are all the world's, so that a guest prefers IPv4 where it
+// has the choice.
 var (
-	natRange = netip.MustParsePrefix("10.213.0.0/16")
-	natBlock = 28
+	natRange  = netip.MustParsePrefix("10.213.0.0/16")
+	natBlock  = 28
+	natRange6 = netip.MustParsePrefix("fd62:7972:6565::/48")
 )
 
 // nat is a network in user space. It needs no root.
@@ -24,9 +29,8 @@ type nat struct{}
 
 func (nat) complete(_ *local, s *state, o *ownedEndpoint) error {
 	e := o.Endpoint
-	if len(e.IPConfigs) > 0 || len(e.Routes) > 0 {
-		return fmt.Errorf("more addresses or routes in network %q: %w", NAT, ErrNotSupported)
-	}
+	routes := e.Routes
+	e.Routes = nil
 	if err := giveMAC(e); err != nil {
 		return err
 	}
@@ -40,6 +44,16 @@ func (nat) complete(_ *local, s *state, o *ownedEndpoint) error {
 		return err
 	}
 	e.GatewayAddress = cfg.Gateway.String()
+	if cfg.Gateway2.IsValid() {
+		all := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+		if cfg.Gateway2.Is6() {
+			all = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+		}
+		e.Routes = []Route{{NextHop: cfg.Gateway2.String(), DestinationPrefix: all.String()}}
+	}
+	if len(routes) > 0 && !slices.Equal(routes, e.Routes) {
+		return fmt.Errorf("routes in network %q: %w", NAT, ErrNotSupported)
+	}
 	if e.DNSServerList == "" {
 		e.DNSServerList = e.GatewayAddress
 	}
@@ -62,6 +76,11 @@ func (s *state) giveBlock(e *HNSEndpoint) error {
 			e.IPAddress = net.IP(first.Next().Next().AsSlice())
 			e.PrefixLength = uint8(natBlock)
 			e.GatewayAddress = first.Next().String()
+			if len(e.IPConfigs) == 0 && hasIPv6() {
+				six, four := natRange6.Addr().As16(), first.As4()
+				six[6], six[7], six[15] = four[2], four[3], 2
+				e.IPConfigs = []IPConfig{{netip.AddrFrom16(six).AsSlice(), 64}}
+			}
 			return nil
 		}
 		for range 1 << (32 - natBlock) {
@@ -71,14 +90,23 @@ func (s *state) giveBlock(e *HNSEndpoint) error {
 	return errors.New("every address is in use")
 }
 
+// hasIPv6 tells whether this host has a way to what has IPv6. Nothing is sent.
+func hasIPv6() bool {
+	c, err := net.Dial("udp6", "[2000::1]:9")
+	if err != nil {
+		return false
+	}
+	c.Close()
+	return true
+}
+
 // userNetwork returns what an endpoint asks of its network.
 func userNetwork(e *HNSEndpoint) (cfg usernet.Config, err error) {
 	all, err := addresses(e)
 	if err != nil {
 		return cfg, err
 	}
-	guest := all[0].Addr()
-	gateway := all[0].Masked().Addr().Next()
+	guest, gateway := all[0].Addr(), firstOf(all[0])
 	if e.GatewayAddress != "" {
 		if gateway, err = netip.ParseAddr(e.GatewayAddress); err != nil {
 			return cfg, fmt.Errorf("gateway: %w", err)
@@ -91,15 +119,27 @@ func userNetwork(e *HNSEndpoint) (cfg usernet.Config, err error) {
 	if err != nil {
 		return cfg, err
 	}
+	if len(all) > 2 || len(all) == 2 && all[1].Addr().Is4() == guest.Is4() {
+		return cfg, fmt.Errorf("more than one address of a family in network %q: %w", NAT, ErrNotSupported)
+	}
 	cfg = usernet.Config{Guest: guest, Gateway: gateway, HostLoopback: p.hostLoopback, Names: map[string]netip.Addr{
 		"gateway.byre.internal": gateway,
 	}}
 	if p.hostLoopback {
 		cfg.Names["host.byre.internal"] = gateway
 	}
+	if len(all) == 2 {
+		cfg.Guest2, cfg.Gateway2 = all[1].Addr(), firstOf(all[1])
+		if cfg.Guest2 == cfg.Gateway2 {
+			return cfg, fmt.Errorf("address %v is that of the gateway", cfg.Guest2)
+		}
+	}
 	cfg.Publish, err = published(p)
 	return cfg, err
 }
+
+// firstOf is the first address of a network.
+func firstOf(p netip.Prefix) netip.Addr { return p.Masked().Addr().Next() }
 
 func (nat) open(_ *local, o *ownedEndpoint) (*NIC, error) {
 	cfg, err := userNetwork(o.Endpoint)

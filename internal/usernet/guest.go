@@ -18,7 +18,7 @@ func (n *Net) dial(ctx context.Context, protocol string, port uint16) (net.Conn,
 		proto = ipv6.ProtocolNumber
 	}
 	to := tcpip.FullAddress{NIC: nicID, Addr: address(n.cfg.Guest), Port: port}
-	from := tcpip.FullAddress{NIC: nicID, Addr: n.gateway}
+	from := tcpip.FullAddress{NIC: nicID, Addr: address(n.cfg.Gateway)}
 	// Not the result itself: a nil pointer in an interface is not nil.
 	if protocol == TCP {
 		c, err := n.connect(ctx, from, to, proto)

@@ -65,18 +65,24 @@ func (g *guest) boot() {
 	if err := s.CreateNIC(1, ethernet.New(link)); err != nil {
 		g.t.Fatal(err)
 	}
-	if err := s.AddProtocolAddress(1, tcpip.ProtocolAddress{
-		Protocol: g.proto(), AddressWithPrefix: address(g.cfg.Guest).WithPrefix(),
-	}, stack.AddressProperties{}); err != nil {
-		g.t.Fatal(err)
+	var routes []tcpip.Route
+	for _, ends := range [][2]netip.Addr{{g.cfg.Guest, g.cfg.Gateway}, {g.cfg.Guest2, g.cfg.Gateway2}} {
+		if !ends[0].IsValid() {
+			continue
+		}
+		if err := s.AddProtocolAddress(1, tcpip.ProtocolAddress{
+			Protocol: proto(ends[0]), AddressWithPrefix: address(ends[0]).WithPrefix(),
+		}, stack.AddressProperties{}); err != nil {
+			g.t.Fatal(err)
+		}
+		gw := address(ends[1])
+		all := header.IPv4EmptySubnet
+		if ends[1].Is6() {
+			all = header.IPv6EmptySubnet
+		}
+		routes = append(routes, tcpip.Route{Destination: gw.WithPrefix().Subnet(), NIC: 1}, tcpip.Route{Destination: all, Gateway: gw, NIC: 1})
 	}
-	gw := address(g.cfg.Gateway)
-	host := tcpip.AddressWithPrefix{Address: gw, PrefixLen: gw.BitLen()}
-	s.SetRouteTable([]tcpip.Route{
-		{Destination: host.Subnet(), NIC: 1},
-		{Destination: header.IPv4EmptySubnet, Gateway: gw, NIC: 1},
-		{Destination: header.IPv6EmptySubnet, Gateway: gw, NIC: 1},
-	})
+	s.SetRouteTable(routes)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{}, 2)
 	go func() {
@@ -126,8 +132,10 @@ func (g *guest) frame(b []byte) {
 	g.conn.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(b))), b...))
 }
 
-func (g *guest) proto() tcpip.NetworkProtocolNumber {
-	if g.cfg.Guest.Is6() {
+func (g *guest) proto() tcpip.NetworkProtocolNumber { return proto(g.cfg.Guest) }
+
+func proto(a netip.Addr) tcpip.NetworkProtocolNumber {
+	if a.Is6() {
 		return ipv6.ProtocolNumber
 	}
 	return ipv4.ProtocolNumber
@@ -140,12 +148,12 @@ func (g *guest) dialTCP(to netip.AddrPort) (*gonet.TCPConn, error) {
 func (g *guest) dialWithin(d time.Duration, to netip.AddrPort) (*gonet.TCPConn, error) {
 	ctx, cancel := context.WithTimeout(g.t.Context(), d)
 	defer cancel()
-	return gonet.DialContextTCP(ctx, g.stack, tcpip.FullAddress{NIC: 1, Addr: address(to.Addr()), Port: to.Port()}, g.proto())
+	return gonet.DialContextTCP(ctx, g.stack, tcpip.FullAddress{NIC: 1, Addr: address(to.Addr()), Port: to.Port()}, proto(to.Addr()))
 }
 
 func (g *guest) dialUDP(to netip.AddrPort) *gonet.UDPConn {
 	g.t.Helper()
-	c, err := gonet.DialUDP(g.stack, nil, &tcpip.FullAddress{NIC: 1, Addr: address(to.Addr()), Port: to.Port()}, g.proto())
+	c, err := gonet.DialUDP(g.stack, nil, &tcpip.FullAddress{NIC: 1, Addr: address(to.Addr()), Port: to.Port()}, proto(to.Addr()))
 	if err != nil {
 		g.t.Fatal(err)
 	}

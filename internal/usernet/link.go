@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"encoding/binary"
 	"io"
+	"net/netip"
+	"slices"
 
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -82,13 +84,13 @@ func (n *Net) truthful(frame []byte) bool {
 	switch eth.Type() {
 	case header.ARPProtocolNumber:
 		a := header.ARP(p)
-		return !a.IsValid() || a.Op() != header.ARPReply || n.isGateway(a.ProtocolAddressSender())
+		return !a.IsValid() || a.Op() != header.ARPReply || n.isGateway(tcpip.AddrFromSlice(a.ProtocolAddressSender()))
 	case header.IPv4ProtocolNumber:
 		ip := header.IPv4(p)
 		if len(p) < header.IPv4MinimumSize || ip.Protocol() != uint8(header.ICMPv4ProtocolNumber) || len(p) < int(ip.HeaderLength())+header.ICMPv4MinimumSize {
 			return true
 		}
-		return header.ICMPv4(p[ip.HeaderLength():]).Type() != header.ICMPv4EchoReply || ip.SourceAddress() == n.gateway
+		return header.ICMPv4(p[ip.HeaderLength():]).Type() != header.ICMPv4EchoReply || n.isGateway(ip.SourceAddress())
 	case header.IPv6ProtocolNumber:
 		ip := header.IPv6(p)
 		if len(p) < header.IPv6MinimumSize+header.ICMPv6MinimumSize || ip.TransportProtocol() != header.ICMPv6ProtocolNumber {
@@ -97,16 +99,17 @@ func (n *Net) truthful(frame []byte) bool {
 		m := header.ICMPv6(p[header.IPv6MinimumSize:])
 		switch m.Type() {
 		case header.ICMPv6EchoReply:
-			return ip.SourceAddress() == n.gateway
+			return n.isGateway(ip.SourceAddress())
 		case header.ICMPv6NeighborAdvert:
 			if len(m) < header.ICMPv6NeighborAdvertMinimumSize {
 				return false
 			}
-			target := header.NDPNeighborAdvert(m.MessageBody()).TargetAddress()
-			return target == n.gateway
+			return n.isGateway(header.NDPNeighborAdvert(m.MessageBody()).TargetAddress())
 		}
 	}
 	return true
 }
 
-func (n *Net) isGateway(b []byte) bool { return tcpip.AddrFromSlice(b) == n.gateway }
+func (n *Net) isGateway(a tcpip.Address) bool {
+	return slices.ContainsFunc(n.cfg.gateways(), func(g netip.Addr) bool { return address(g) == a })
+}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -12,11 +13,51 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 )
 
-// nameServer says 192.0.2.7 to everything, over UDP.
+// What nameServer says of names that begin with "large".
+const largeUDP, largeTCP = 250, 4000
+
+// nameServer says 192.0.2.7 to everything, and that often, over UDP and TCP.
 func nameServer(t *testing.T) netip.AddrPort {
 	t.Helper()
-	c := listenPacket(t, "127.0.0.1:0")
-	t.Cleanup(func() { c.Close() })
+	l := listen(t, "127.0.0.1:0")
+	c := listenPacket(t, l.Addr().String())
+	t.Cleanup(func() { l.Close(); c.Close() })
+	answer := func(question []byte, large int) []byte {
+		var p dnsmessage.Parser
+		h, err := p.Start(question)
+		if err != nil {
+			return nil
+		}
+		q, err := p.Question()
+		if err != nil {
+			return nil
+		}
+		asked := q
+		asked.Type = dnsmessage.TypeA
+		count := 1
+		if strings.HasPrefix(q.Name.String(), "large") {
+			count = large
+		}
+		return reply(h, asked, dnsmessage.RCodeSuccess, slices.Repeat([]netip.Addr{netip.MustParseAddr("192.0.2.7")}, count))
+	}
+	go func() {
+		for {
+			tc, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer tc.Close()
+				for {
+					q, err := readMessage(tc)
+					if err != nil {
+						return
+					}
+					tc.Write(withLength(answer(q, largeTCP)))
+				}
+			}()
+		}
+	}()
 	go func() {
 		buf := make([]byte, 2000)
 		for {
@@ -24,18 +65,7 @@ func nameServer(t *testing.T) netip.AddrPort {
 			if err != nil {
 				return
 			}
-			var p dnsmessage.Parser
-			h, err := p.Start(buf[:k])
-			if err != nil {
-				continue
-			}
-			q, err := p.Question()
-			if err != nil {
-				continue
-			}
-			asked := q
-			asked.Type = dnsmessage.TypeA
-			c.WriteTo(reply(h, asked, dnsmessage.RCodeSuccess, []netip.Addr{netip.MustParseAddr("192.0.2.7")}), from)
+			c.WriteTo(answer(buf[:k], largeUDP), from)
 		}
 	}()
 	return netip.MustParseAddrPort(c.LocalAddr().String())

@@ -42,10 +42,13 @@ const (
 
 const nicID tcpip.NICID = 1
 
-// A Config describes a network. Guest and Gateway are needed.
+// A Config describes a network. Guest and Gateway are needed; published ports
+// are Guest's.
 type Config struct {
 	// Guest and Gateway are the addresses of the two ends, of one family.
 	Guest, Gateway netip.Addr
+	// Guest2 and Gateway2 are those of the other family, if it has both.
+	Guest2, Gateway2 netip.Addr
 	// Publish are the ports of the guest that the host has, too.
 	Publish []Port
 	// HostLoopback lets the guest reach the host's loopback at the gateway's
@@ -60,15 +63,35 @@ type Config struct {
 	Logger *slog.Logger
 }
 
+func (c *Config) check() error {
+	second := c.Guest2.IsValid() || c.Gateway2.IsValid()
+	if !fit(c.Guest, c.Gateway) || second && !fit(c.Guest2, c.Gateway2) {
+		return fmt.Errorf("guest %v and gateway %v, or %v and %v, are not two addresses of one family", c.Guest, c.Gateway, c.Guest2, c.Gateway2)
+	}
+	if second && c.Guest.Is4() == c.Guest2.Is4() {
+		return fmt.Errorf("guest %v and %v are of one family", c.Guest, c.Guest2)
+	}
+	return nil
+}
+
+// fit tells whether two addresses can be those of the ends.
+func fit(a, b netip.Addr) bool { return a.IsValid() && b.IsValid() && a.Is4() == b.Is4() && a != b }
+
+func (c *Config) gateways() []netip.Addr {
+	if c.Gateway2.IsValid() {
+		return []netip.Addr{c.Gateway, c.Gateway2}
+	}
+	return []netip.Addr{c.Gateway}
+}
+
 // A Net is a network with one guest. Its methods are safe for concurrent use.
 type Net struct {
-	cfg     Config
-	log     *slog.Logger
-	conn    net.Conn
-	link    *channel.Endpoint
-	stack   *stack.Stack
-	gateway tcpip.Address
-	done    chan struct{} // closed once the guest's side has ended
+	cfg   Config
+	log   *slog.Logger
+	conn  net.Conn
+	link  *channel.Endpoint
+	stack *stack.Stack
+	done  chan struct{} // closed once the guest's side has ended
 
 	*life
 	ports     ports
@@ -79,13 +102,13 @@ type Net struct {
 // its length in four bytes, big-endian. The network owns conn, also if New
 // fails: then nothing is left of it.
 func New(conn net.Conn, cfg Config) (_ *Net, err error) {
-	if !cfg.Guest.IsValid() || cfg.Guest.Is4() != cfg.Gateway.Is4() || cfg.Guest == cfg.Gateway {
+	if err := cfg.check(); err != nil {
 		conn.Close()
-		return nil, fmt.Errorf("usernet: guest %v and gateway %v are not two addresses of one family", cfg.Guest, cfg.Gateway)
+		return nil, fmt.Errorf("usernet: %w", err)
 	}
 	n := &Net{
 		cfg: cfg, log: cfg.Logger, conn: conn, done: make(chan struct{}),
-		gateway: address(cfg.Gateway), life: newLife(), questions: make(chan struct{}, maxQuestions),
+		life: newLife(), questions: make(chan struct{}, maxQuestions),
 	}
 	if n.log == nil {
 		n.log = slog.Default()
@@ -133,14 +156,16 @@ func (n *Net) makeStack() error {
 	}
 	n.stack.SetPromiscuousMode(nicID, true)
 	n.stack.SetSpoofing(nicID, true)
-	proto := ipv4.ProtocolNumber
-	if n.cfg.Gateway.Is6() {
-		proto = ipv6.ProtocolNumber
-	}
-	if err := n.stack.AddProtocolAddress(nicID, tcpip.ProtocolAddress{
-		Protocol: proto, AddressWithPrefix: n.gateway.WithPrefix(),
-	}, stack.AddressProperties{}); err != nil {
-		return fail("setting the address", err)
+	for _, gateway := range n.cfg.gateways() {
+		proto := ipv4.ProtocolNumber
+		if gateway.Is6() {
+			proto = ipv6.ProtocolNumber
+		}
+		if err := n.stack.AddProtocolAddress(nicID, tcpip.ProtocolAddress{
+			Protocol: proto, AddressWithPrefix: address(gateway).WithPrefix(),
+		}, stack.AddressProperties{}); err != nil {
+			return fail("setting the address", err)
+		}
 	}
 	n.stack.SetRouteTable([]tcpip.Route{
 		{Destination: header.IPv4EmptySubnet, NIC: nicID},

@@ -1,12 +1,15 @@
 package usernet
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+)
 
 // destination returns where in the host's network a packet of the guest
 // goes. It reports false for an address that the guest must not reach.
 func (n *Net) destination(to netip.AddrPort) (netip.AddrPort, bool) {
 	a := to.Addr().Unmap()
-	if a == n.cfg.Gateway {
+	if slices.Contains(n.cfg.gateways(), a) {
 		loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
 		if a.Is6() {
 			loopback = netip.IPv6Loopback()
@@ -22,6 +25,11 @@ var local = []netip.Prefix{
 	netip.MustParsePrefix("240.0.0.0/4"),
 	netip.MustParsePrefix("::/96"), // unspecified, loopback, IPv4-compatible
 	netip.MustParsePrefix("fd00:ec2::/32"),
+}
+
+// names tells whether the gateway answers questions for names there.
+func (n *Net) names(to netip.AddrPort) bool {
+	return to.Port() == namePort && slices.Contains(n.cfg.gateways(), to.Addr())
 }
 
 // reachable tells whether a guest may reach an address that is not the

@@ -28,7 +28,7 @@ func (n *Net) connectTCP(r *tcp.ForwarderRequest) {
 		return
 	}
 	defer give(n.ports.conns)
-	if to.Addr() == n.cfg.Gateway && to.Port() == namePort {
+	if n.names(to) {
 		if guest := n.acceptTCP(r); guest != nil {
 			defer n.leave(guest)
 			n.answerTCP(guest)

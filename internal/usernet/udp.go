@@ -18,7 +18,7 @@ const maxDatagram = 65507
 // which the guest is told.
 func (n *Net) handleUDP(id stack.TransportEndpointID, pkt *stack.PacketBuffer) bool {
 	to := addrPort(id.LocalAddress, id.LocalPort)
-	names := to.Addr() == n.cfg.Gateway && to.Port() == namePort
+	names := n.names(to)
 	if !names {
 		var ok bool
 		if to, ok = n.destination(to); !ok {

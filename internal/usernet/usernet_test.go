@@ -75,6 +75,45 @@ func TestOutboundUDP(t *testing.T) {
 	})
 }
 
+// One NIC with both families.
+func TestBothFamilies(t *testing.T) {
+	four, six := echoTCP(t, listen(t, "127.0.0.1:0")), echoTCP(t, listen(t, "[::1]:0"))
+	datagrams := echoUDP(t, listenPacket(t, "[::1]:0"))
+	cfg := Config{Guest: guest4, Gateway: gateway4, Guest2: guest6, Gateway2: gateway6, HostLoopback: true,
+		Names: map[string]netip.Addr{"a.example": gateway6}}
+	g := start(t, cfg)
+	for _, to := range []netip.AddrPort{netip.AddrPortFrom(gateway4, four.Port()), netip.AddrPortFrom(gateway6, six.Port())} {
+		c, err := g.dialTCP(to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		echoes(t, c, 1<<20)
+	}
+	for to, what := range map[netip.AddrPort][]byte{
+		netip.AddrPortFrom(gateway6, datagrams.Port()): []byte("datagram"),
+		netip.AddrPortFrom(gateway6, namePort):         query(t, "a.example.", dnsmessage.TypeAAAA),
+	} {
+		c := g.dialUDP(to)
+		c.Write(what)
+		buf := make([]byte, 2000)
+		k, err := c.Read(buf)
+		if err != nil {
+			t.Fatalf("%v: %v", to, err)
+		}
+		if to.Port() != namePort && string(buf[:k]) != "datagram" || to.Port() == namePort && !bytes.Contains(buf[:k], gateway6.AsSlice()) {
+			t.Errorf("%v: got %q", to, buf[:k])
+		}
+	}
+	// Neither gateway is the loopback of a host that does not open it.
+	cfg.HostLoopback = false
+	g = start(t, cfg)
+	if c, err := g.dialTCP(netip.AddrPortFrom(gateway6, six.Port())); err == nil {
+		c.Close()
+		t.Error("connected to the host's loopback")
+	}
+}
+
 func TestRefused(t *testing.T) {
 	closed := freePort(t)
 	g := start(t, Config{HostLoopback: true})
@@ -97,6 +136,16 @@ func TestOutOfReach(t *testing.T) {
 		if c, err := g.dialWithin(300*time.Millisecond, netip.AddrPortFrom(a, server.Port())); err == nil {
 			c.Close()
 			t.Errorf("%s: connected", to)
+		}
+	}
+	six := echoTCP(t, listen(t, "[::1]:0"))
+	g6 := start(t, Config{Guest: guest6, Gateway: gateway6})
+	for _, to := range []string{gateway6.String(), "::1", "::", "::127.0.0.1", "::ffff:127.0.0.1", "::ffff:10.213.0.1", "fe80::1", "fd00:ec2::254", "ff02::1"} {
+		for _, port := range []uint16{server.Port(), six.Port()} {
+			if c, err := g6.dialWithin(100*time.Millisecond, netip.AddrPortFrom(netip.MustParseAddr(to), port)); err == nil {
+				c.Close()
+				t.Errorf("%s: connected", to)
+			}
 		}
 	}
 	c := g.dialUDP(netip.AddrPortFrom(gateway4, datagrams.Port()))
@@ -246,10 +295,44 @@ func TestNames(t *testing.T) {
 		{"host.byre.internal.", dnsmessage.TypeAAAA, overUDP, ""},
 		{"elsewhere.example.", dnsmessage.TypeA, overUDP, "192.0.2.7"},
 		{"elsewhere.example.", dnsmessage.TypeMX, overUDP, "192.0.2.7"}, // whatever a server says
+		{"elsewhere.example.", dnsmessage.TypeA, overTCP, "192.0.2.7"},
 	} {
 		got, code := addresses(t, tt.send(query(t, tt.name, tt.kind)))
 		if got != tt.want || code != dnsmessage.RCodeSuccess {
 			t.Errorf("%s %v: got %q, %v, want %q", tt.name, tt.kind, got, code, tt.want)
+		}
+	}
+}
+
+// Answers as large as they can be: over TCP, and over UDP for who takes them.
+func TestLargeAnswers(t *testing.T) {
+	server := nameServer(t)
+	g := start(t, Config{Resolvers: func() []netip.AddrPort { return []netip.AddrPort{server} }})
+	q := query(t, "large.example.", dnsmessage.TypeA)
+	c := g.dialUDP(netip.AddrPortFrom(gateway4, namePort))
+	c.Write(q)
+	buf := make([]byte, maxDatagram)
+	k, err := c.Read(buf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := addresses(t, buf[:k]); len(strings.Fields(got)) != largeUDP {
+		t.Errorf("over UDP: got %d addresses, want %d", len(strings.Fields(got)), largeUDP)
+	}
+	tc, err := g.dialTCP(netip.AddrPortFrom(gateway4, namePort))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tc.Close()
+	tc.SetDeadline(time.Now().Add(20 * time.Second))
+	for range 2 { // by one connection
+		tc.Write(withLength(q))
+		b, err := readMessage(tc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := addresses(t, b); len(strings.Fields(got)) != largeTCP {
+			t.Errorf("over TCP: got %d addresses, want %d", len(strings.Fields(got)), largeTCP)
 		}
 	}
 }
@@ -355,7 +438,11 @@ func TestClose(t *testing.T) {
 }
 
 func TestConfigRefused(t *testing.T) {
-	for _, c := range []Config{{}, {Guest: guest4, Gateway: gateway6}, {Guest: guest4, Gateway: guest4}, {Guest: guest4}} {
+	for _, c := range []Config{{}, {Guest: guest4, Gateway: gateway6}, {Guest: guest4, Gateway: guest4}, {Guest: guest4},
+		{Guest: guest4, Gateway: gateway4, Guest2: guest6},
+		{Guest: guest4, Gateway: gateway4, Gateway2: gateway6},
+		{Guest: guest4, Gateway: gateway4, Guest2: guest6, Gateway2: guest6},
+		{Guest: guest4, Gateway: gateway4, Guest2: gateway4, Gateway2: guest4}} {
 		ours, _ := net.Pipe()
 		if n, err := New(ours, c); err == nil {
 			n.Close()
