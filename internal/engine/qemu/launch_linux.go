@@ -250,16 +250,21 @@ func (s *system) event(e qmp.Event) {
 	if json.Unmarshal(e.Data, &d) != nil {
 		return
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	switch e.Name {
 	case "SHUTDOWN":
+		s.mu.Lock()
 		s.reason = d.Reason
+		s.mu.Unlock()
 	case "DEVICE_DELETED":
-		if ch, ok := s.deleted[d.Device]; ok {
-			close(ch)
-			delete(s.deleted, d.Device)
+		s.mu.Lock()
+		gone := s.deleted[d.Device]
+		delete(s.deleted, d.Device)
+		s.mu.Unlock()
+		if gone != nil {
+			close(gone)
+			return
 		}
+		s.ejected(d.Device)
 	}
 }
 

@@ -29,6 +29,7 @@ type nic struct {
 type nics struct {
 	mu    sync.Mutex
 	slots [place.MaxNetwork]*nic
+	next  int // where a free slot is looked for first
 }
 
 // openNIC opens the host's end of an adapter and takes its MAC address, by
@@ -61,13 +62,15 @@ func (s *system) openNIC(ctx context.Context, name string, a *hcsschema.NetworkA
 	return n, nil
 }
 
-// take gives n a place.
+// take gives n a place: the next one, not one that has just become free. A
+// guest may still have an ejection to do there, see [system.plugIn].
 func (all *nics) take(n *nic) error {
 	all.mu.Lock()
 	defer all.mu.Unlock()
 	free := -1
-	for i, other := range all.slots {
-		switch {
+	for i := range all.slots {
+		i = (all.next + i) % len(all.slots)
+		switch other := all.slots[i]; {
 		case other == nil && free < 0:
 			free = i
 		case other != nil && other.mac == n.mac:
@@ -77,7 +80,7 @@ func (all *nics) take(n *nic) error {
 	if free < 0 {
 		return fmt.Errorf("%w: more than %d network adapters", hcs.ErrNotSupported, len(all.slots))
 	}
-	n.slot = free
+	n.slot, all.next = free, free+1
 	all.slots[free] = n
 	return nil
 }
@@ -125,7 +128,10 @@ func (n *nic) add(ctx context.Context, s *system) (err error) {
 		_ = s.qmp.Execute(ctx, "closefd", fd, nil)
 		return fmt.Errorf("connecting the network: %w", err)
 	}
-	if err := s.qmp.Execute(ctx, "device_add", n.device(), nil); err != nil {
+	err = s.plugIn(ctx, n.id(), func(ctx context.Context) error {
+		return s.qmp.Execute(ctx, "device_add", n.device(), nil)
+	})
+	if err != nil {
 		return errors.Join(err, s.dropBackEnd(ctx, n))
 	}
 	n.end.Link.Close() // QEMU has its own descriptor
@@ -143,6 +149,9 @@ func (n *nic) device() map[string]any {
 }
 
 func (n *nic) remove(ctx context.Context, s *system) (kept bool, err error) {
+	if err := s.letGo(ctx, n.id()); err != nil {
+		return false, err
+	}
 	if err := s.deleteDevice(ctx, n.id()); err != nil {
 		return false, err
 	}

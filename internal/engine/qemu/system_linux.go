@@ -66,6 +66,7 @@ type system struct {
 	stages     []hcs.Stage
 	slots      map[hcs.Path]*slot
 	deleted    map[string]chan struct{} // devices that QEMU will report gone
+	plugged    map[string]*plugged      // devices that a guest may eject by mistake
 }
 
 func newSystem(m *machine, log *slog.Logger) (*system, error) {
@@ -76,6 +77,7 @@ func newSystem(m *machine, log *slog.Logger) (*system, error) {
 	s := &system{
 		m: m, runtimeID: id, log: log.With("uvm", m.id), connected: make(chan struct{}), done: make(chan struct{}),
 		slots: make(map[hcs.Path]*slot), deleted: make(map[string]chan struct{}),
+		plugged: make(map[string]*plugged),
 	}
 	s.shares.now = m.shares
 	return s, nil
