@@ -4,6 +4,7 @@ package network
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -30,7 +31,9 @@ const (
 type adapter struct {
 	hcsschema.LCOWNetworkAdapter
 	plan  *plan
-	index int // of the link in its namespace; 0 while it is being added
+	index int                // of the link in its namespace; 0 while it is being added
+	off   context.CancelFunc // calls its adding off
+	done  chan struct{}      // closed when its adding has ended
 	rules []*netlink.Rule
 }
 
@@ -135,7 +138,7 @@ func everything(hop netip.Addr) netip.Prefix {
 
 // find waits for an adapter's link in the machine's own namespace: the one with
 // its MAC address or, on Hyper-V, the one that its device has.
-func find(id string, mac net.HardwareAddr, modules Loader, deadline time.Time) (netlink.Link, error) {
+func find(ctx context.Context, id string, mac net.HardwareAddr, modules Loader) (netlink.Link, error) {
 	if modules != nil {
 		if err := modules.Insert(adapterModule()); err != nil {
 			return nil, err
@@ -153,8 +156,6 @@ func find(id string, mac net.HardwareAddr, modules Loader, deadline time.Time) (
 		}()
 	}()
 	events := updates
-	timeout := time.NewTimer(time.Until(deadline))
-	defer timeout.Stop()
 	for {
 		links, err := netlink.LinkList()
 		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
@@ -173,8 +174,11 @@ func find(id string, mac net.HardwareAddr, modules Loader, deadline time.Time) (
 				events = nil // from here on by the clock
 			}
 		case <-again.C:
-		case <-timeout.C:
+		case <-ctx.Done():
 			again.Stop()
+			if ctx.Err() == context.Canceled {
+				return nil, errRemoved
+			}
 			return nil, fmt.Errorf("no adapter has the MAC address %v: %w", mac, os.ErrDeadlineExceeded)
 		}
 		again.Stop()

@@ -27,9 +27,17 @@ func (s *space) attach(l netlink.Link, a *adapter, n int) (err error) {
 	}
 	a.index, err = s.configure(l.Attrs(), a, n)
 	if err != nil {
-		return errors.Join(err, s.detach(a))
+		err = errors.Join(err, s.detach(a))
+		a.index = 0
 	}
-	return nil
+	return err
+}
+
+// isGone reports whether a link that could not be attached is not there: the
+// host has unplugged it.
+func isGone(l netlink.Link) bool {
+	_, err := netlink.LinkByIndex(l.Attrs().Index)
+	return errors.As(err, new(netlink.LinkNotFoundError))
 }
 
 // temporary is a name that no link has in any namespace: links keep their

@@ -3,12 +3,14 @@
 package network
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
-	"time"
+
+	"github.com/vishvananda/netlink"
 
 	"github.com/byrevm/byre/hcsschema"
 )
@@ -17,6 +19,8 @@ import (
 var (
 	ErrNoNamespace = errors.New("no such network namespace")
 	ErrAdapter     = errors.New("adapter is in the namespace already")
+
+	errRemoved = errors.New("it was removed while it was being added")
 )
 
 // Limits of what a host can make the agent remember.
@@ -42,7 +46,8 @@ type namespace struct {
 
 // Add adds an adapter to its namespace, which is made if it is new: the
 // adapter is moved there and set up. It waits for one that has just been
-// plugged in. On an error nothing has changed.
+// plugged in, and again for one that goes meanwhile, until it is removed. On an
+// error nothing has changed.
 func (n *Namespaces) Add(a hcsschema.LCOWNetworkAdapter, modules Loader) error {
 	if err := check(a); err != nil {
 		return err
@@ -51,25 +56,47 @@ func (n *Namespaces) Add(a hcsschema.LCOWNetworkAdapter, modules Loader) error {
 	if err != nil {
 		return fmt.Errorf("adapter %s: %w", a.ID, err)
 	}
-	ns, made, at, err := n.reserve(a, p)
+	ctx, off := context.WithTimeout(context.Background(), adapterWait)
+	defer off()
+	ns, made, at, err := n.reserve(a, p, off)
 	if err != nil {
 		return err
 	}
-	l, err := find(a.ID, p.mac, modules, time.Now().Add(adapterWait))
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if err == nil {
-		err = ns.space.attach(l, made, at)
-	}
+	defer close(made.done)
+	err = n.attach(ctx, ns, made, at, func() (netlink.Link, error) { return find(ctx, a.ID, p.mac, modules) })
 	if err != nil {
+		n.mu.Lock()
+		defer n.mu.Unlock()
 		n.drop(a.NamespaceID, ns, at)
 		return fmt.Errorf("adapter %s: %w", a.ID, err)
 	}
 	return nil
 }
 
+// attach attaches an adapter as soon as find has found its link. One that goes
+// before it is set up is looked for again: the host plugs in again what the
+// guest has ejected by mistake.
+func (n *Namespaces) attach(ctx context.Context, ns *namespace, made *adapter, at int, find func() (netlink.Link, error)) error {
+	for {
+		l, err := find()
+		if err != nil {
+			return err
+		}
+		n.mu.Lock()
+		if ctx.Err() == context.Canceled {
+			err = errRemoved
+		} else {
+			err = ns.space.attach(l, made, at)
+		}
+		n.mu.Unlock()
+		if err == nil || !isGone(l) {
+			return err
+		}
+	}
+}
+
 // reserve gives an adapter its place in its namespace.
-func (n *Namespaces) reserve(a hcsschema.LCOWNetworkAdapter, p *plan) (*namespace, *adapter, int, error) {
+func (n *Namespaces) reserve(a hcsschema.LCOWNetworkAdapter, p *plan, off context.CancelFunc) (*namespace, *adapter, int, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	id := strings.ToLower(a.NamespaceID)
@@ -80,7 +107,7 @@ func (n *Namespaces) reserve(a hcsschema.LCOWNetworkAdapter, p *plan) (*namespac
 	if err != nil {
 		return nil, nil, 0, fmt.Errorf("adapter %s: %w", a.ID, err)
 	}
-	made := &adapter{LCOWNetworkAdapter: a, plan: p}
+	made := &adapter{LCOWNetworkAdapter: a, plan: p, off: off, done: make(chan struct{})}
 	at := slices.Index(ns.adapters, nil)
 	if at < 0 {
 		at = len(ns.adapters)
@@ -133,29 +160,44 @@ func (ns *namespace) find(id string) int {
 }
 
 // Remove removes an adapter; the namespace goes with the last of its adapters
-// and containers. An adapter that is not there is no error.
+// and containers. The adding of one that is on its way ends first. An adapter
+// that is not there is no error.
 func (n *Namespaces) Remove(a hcsschema.LCOWNetworkAdapter) error {
 	if err := check(a); err != nil {
 		return err
 	}
+	for {
+		under, err := n.remove(a)
+		if under == nil {
+			return err
+		}
+		<-under
+	}
+}
+
+// remove removes an adapter, or calls off its adding and returns what is closed
+// at the end of that.
+func (n *Namespaces) remove(a hcsschema.LCOWNetworkAdapter) (under <-chan struct{}, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	ns := n.all[strings.ToLower(a.NamespaceID)]
 	if ns == nil {
-		return nil
+		return nil, nil
 	}
 	at := ns.find(a.ID)
 	if at < 0 {
-		return nil
+		return nil, nil
 	}
-	if ns.adapters[at].index == 0 {
-		return fmt.Errorf("adapter %s is being added", a.ID)
+	old := ns.adapters[at]
+	if old.index == 0 {
+		old.off()
+		return old.done, nil
 	}
-	if err := ns.space.detach(ns.adapters[at]); err != nil {
-		return fmt.Errorf("adapter %s: %w", a.ID, err)
+	if err := ns.space.detach(old); err != nil {
+		return nil, fmt.Errorf("adapter %s: %w", a.ID, err)
 	}
 	n.drop(a.NamespaceID, ns, at)
-	return nil
+	return nil, nil
 }
 
 // Join returns the path of a namespace, for a container to join, and what to

@@ -3,6 +3,7 @@
 package network
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -67,7 +68,9 @@ func TestVMBusLink(t *testing.T) {
 	if name, ok := vmbusLink(vmbusID); name != "" || !ok {
 		t.Errorf("no driver yet: got %q, %t", name, ok)
 	}
-	if _, err := find(vmbusID, nil, nil, time.Now()); !errors.Is(err, os.ErrDeadlineExceeded) {
+	past, cancel := context.WithDeadline(t.Context(), time.Now())
+	defer cancel()
+	if _, err := find(past, vmbusID, nil, nil); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("no driver: got %v, want %v", err, os.ErrDeadlineExceeded)
 	}
 	if err := os.Mkdir(filepath.Join(links, "eth0"), 0o755); err != nil {
