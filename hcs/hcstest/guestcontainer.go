@@ -12,6 +12,7 @@ import (
 // A guestContainer is in agent.containers until its state is deleted.
 type guestContainer struct {
 	id       string
+	args     []string      // of its init, as its specification has them
 	init     *guestProcess // nil before it has been started; Linux only
 	ended    bool
 	exitType bridge.NotificationType
@@ -30,12 +31,24 @@ func (a *agent) create(_ context.Context, r *bridge.CreateRequest) (*bridge.Resp
 	if r.ContainerID == bridge.NilContainer {
 		return nil, nil
 	}
+	var doc struct {
+		OciSpecification struct {
+			Process struct{ Args []string }
+		}
+	}
+	if a.os == "linux" {
+		if err := r.Config.Decode(&doc); err != nil {
+			return nil, fmt.Errorf("%w: %w", bridge.ErrInvalidJSON, err)
+		}
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.containers[r.ContainerID] != nil {
 		return nil, fmt.Errorf("%w: %s", bridge.ErrContainerExists, r.ContainerID)
 	}
-	a.containers[r.ContainerID] = &guestContainer{id: r.ContainerID, exitType: bridge.NotifyUnexpectedExit}
+	a.containers[r.ContainerID] = &guestContainer{
+		id: r.ContainerID, args: doc.OciSpecification.Process.Args, exitType: bridge.NotifyUnexpectedExit,
+	}
 	return nil, nil
 }
 

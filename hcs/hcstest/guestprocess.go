@@ -45,7 +45,8 @@ type Process struct {
 	Pid       int
 	Init      bool // it is the init process of its container
 	Params    hcsschema.LinuxProcessParameters
-	// Args are the arguments, from wherever the parameters have them.
+	// Args are the arguments, from wherever the parameters have them; of an
+	// init, from the container's specification.
 	Args           []string
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
@@ -149,7 +150,7 @@ func (a *agent) addProcess(p *guestProcess, prog *Process) (*guestContainer, err
 			return nil, fmt.Errorf("%w: %s", bridge.ErrInvalidState, ctr.id)
 		}
 		if prog.Init {
-			ctr.init = p
+			ctr.init, prog.Args = p, ctr.args
 		}
 	}
 	p.pid = a.nextPid

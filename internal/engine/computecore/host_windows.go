@@ -8,7 +8,6 @@ import (
 )
 
 func hostService() Service { return dll{} }
-func hostSockets() Sockets { return hvsock{} }
 
 // hostBuild asks the kernel: what other calls say depends on the manifest of
 // the program.

@@ -21,3 +21,23 @@ func (hvsock) Listen(runtimeID guid.GUID, service hcs.ServiceID) (net.Listener, 
 func (hvsock) Dial(ctx context.Context, runtimeID guid.GUID, service hcs.ServiceID) (net.Conn, error) {
 	return winio.Dial(ctx, &winio.HvsockAddr{VMID: runtimeID, ServiceID: guid.GUID(service)})
 }
+
+// standIn are the sockets of engines that are made without any, instead of the
+// hypervisor's.
+var standIn Sockets
+
+// StandIn has engines that are made without sockets use s, until restore. It
+// is for tests of whole programs where there is no hypervisor; no engine is
+// made meanwhile.
+func StandIn(s Sockets) (restore func()) {
+	before := standIn
+	standIn = s
+	return func() { standIn = before }
+}
+
+func hostSockets() Sockets {
+	if standIn != nil {
+		return standIn
+	}
+	return hvsock{}
+}

@@ -76,6 +76,25 @@ func Start(t T, mem *hcstest.Engine, script Script) *Bench {
 	return b
 }
 
+// Host starts a service that is the one of this host: engines that are made
+// without a service, and without sockets, are on the bench.
+func Host(t T, mem *hcstest.Engine, script Script) *Bench {
+	t.Helper()
+	b := Start(t, mem, script)
+	t.Cleanup(computecore.StandIn(b.Service))
+	return b
+}
+
+// Left returns how much is open: handles of the service, and what the DLL has.
+func (b *Bench) Left() int {
+	n := b.Handles()
+	for what := range uintptr(3) {
+		l, _, _ := procLeft.Call(what)
+		n += int(int32(l))
+	}
+	return n
+}
+
 // otherBuild is 0: the build is asked of Windows.
 func otherBuild(hcs.HostInfo) int { return 0 }
 
