@@ -231,7 +231,7 @@ func (b *bareMount) start(ctx context.Context) error {
 		return err
 	}
 	b.cmd, b.ask, b.said = cmd, ask, bufio.NewReader(said)
-	go func() { out.CloseWithError(fmt.Errorf("the program ended: %v", cmd.Wait())) }()
+	go func() { out.CloseWithError(errors.Join(errors.New("the program ended"), cmd.Wait())) }()
 	return nil
 }
 

@@ -326,14 +326,14 @@ func (r *Run) Again(ctx context.Context) {
 	for i, p := range r.Disks {
 		m, err := r.vm.AddSCSI(ctx, p, fmt.Sprintf("/run/mounts/d%d", i), true, uvm.VMAccessTypeIndividual)
 		remove(p, err, func() error { return m.Release(ctx) })
-		if err := r.vm.RemoveSCSI(ctx, p); err != uvm.ErrNotAttached {
+		if err := r.vm.RemoveSCSI(ctx, p); err != uvm.ErrNotAttached { //nolint:errorlint // callers compare it so
 			r.t.Errorf("%s: got %v, want %v", p, err, uvm.ErrNotAttached)
 		}
 	}
 	for _, p := range r.Layers {
 		_, err := r.vm.AddVPMEM(ctx, p)
 		remove(p, err, func() error { return r.vm.RemoveVPMEM(ctx, p) })
-		if err := r.vm.RemoveVPMEM(ctx, p); err != uvm.ErrNotAttached {
+		if err := r.vm.RemoveVPMEM(ctx, p); err != uvm.ErrNotAttached { //nolint:errorlint // callers compare it so
 			r.t.Errorf("%s: got %v, want %v", p, err, uvm.ErrNotAttached)
 		}
 	}
@@ -344,7 +344,7 @@ func (r *Run) Again(ctx context.Context) {
 	for _, p := range r.Pipes {
 		m, err := r.vm.AddPipe(ctx, p)
 		remove(p, err, func() error { return m.Release(ctx) })
-		if err := r.vm.RemovePipe(ctx, p); err != uvm.ErrNotAttached {
+		if err := r.vm.RemovePipe(ctx, p); err != uvm.ErrNotAttached { //nolint:errorlint // callers compare it so
 			r.t.Errorf("%s: got %v, want %v", p, err, uvm.ErrNotAttached)
 		}
 	}

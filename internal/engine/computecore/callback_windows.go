@@ -9,9 +9,9 @@ import (
 
 // An event is HCS_EVENT.
 type event struct {
-	kind      uint32
-	data      *uint16
-	operation uintptr
+	kind uint32
+	data *uint16
+	_    uintptr // the operation, of an event that is one's end
 }
 
 // subscribers are the receivers of events. The DLL is given their numbers, so
