@@ -33,16 +33,16 @@ func isRootLoader(r rootSpec) bool {
 }
 
 // loadRoot inserts the core modules, mounts the root disk, and executes its
-// init with args in place of this program. It returns only an error.
+// init with args in place of this program. It returns only an error. What went
+// wrong with a module matters only if the disk cannot be mounted: whoever needs
+// it tries again.
 func loadRoot(r rootSpec, l *modules.Loader, args []string) error {
-	if err := l.InsertAll(l.Index().Core); err != nil {
-		return err
-	}
+	modules := l.InsertAll(l.Index().Core)
 	if err := scanSCSI(); err != nil {
-		return err
+		return errors.Join(modules, err)
 	}
 	if err := mountRoot(r, l); err != nil {
-		return fmt.Errorf("mounting the root disk %s: %w", r.device, err)
+		return errors.Join(modules, fmt.Errorf("mounting the root disk %s: %w", r.device, err))
 	}
 	for _, m := range []string{"/dev", "/proc", "/sys"} {
 		if err := unix.Mount(m, newRoot+m, "", unix.MS_MOVE, ""); err != nil {
