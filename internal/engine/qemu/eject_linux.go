@@ -19,28 +19,33 @@ const lostWait = 10 * time.Second
 
 // A plugged is a device that is plugged in again if a guest ejects it unasked.
 type plugged struct {
+	ids   []string // of its functions
 	until time.Time
 	turn  chan struct{} // holds a token while somebody plugs it in or lets it go
 	plug  func(context.Context) error
+	out   map[string]bool // functions that are ejected; guarded by the system's lock
 }
 
 // plugIn calls plug, and again each time that the guest ejects the device of
-// that id unasked, until letGo.
-func (s *system) plugIn(ctx context.Context, id string, plug func(context.Context) error) error {
-	p := &plugged{until: time.Now().Add(lostWait), turn: make(chan struct{}, 1), plug: plug}
+// those ids unasked, until letGo.
+func (s *system) plugIn(ctx context.Context, plug func(context.Context) error, ids ...string) error {
+	p := &plugged{ids: ids, until: time.Now().Add(lostWait), turn: make(chan struct{}, 1), plug: plug, out: make(map[string]bool)}
 	p.turn <- struct{}{}
 	defer func() { <-p.turn }()
 	s.mu.Lock()
-	s.plugged[id] = p
+	for _, id := range ids {
+		s.plugged[id] = p
+	}
 	s.mu.Unlock()
 	err := plug(ctx)
 	if err != nil {
-		s.forget(id)
+		s.forget(p)
 	}
 	return err
 }
 
-// letGo ends what plugIn began: nobody plugs the device in any more.
+// letGo ends what plugIn began: nobody plugs the device with that id in any
+// more.
 func (s *system) letGo(ctx context.Context, id string) error {
 	s.mu.Lock()
 	p := s.plugged[id]
@@ -53,23 +58,33 @@ func (s *system) letGo(ctx context.Context, id string) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	s.forget(id)
+	s.forget(p)
 	<-p.turn
 	return nil
 }
 
-func (s *system) forget(id string) {
+func (s *system) forget(p *plugged) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.plugged, id)
+	for _, id := range p.ids {
+		delete(s.plugged, id)
+	}
 }
 
-// ejected plugs in again what a guest has ejected unasked.
+// ejected plugs in again what a guest has ejected unasked, when all of it is
+// out.
 func (s *system) ejected(id string) {
 	s.mu.Lock()
 	p := s.plugged[id]
+	whole := false
+	if p != nil {
+		p.out[id] = true
+		if whole = len(p.out) == len(p.ids); whole {
+			clear(p.out)
+		}
+	}
 	s.mu.Unlock()
-	if p == nil || time.Now().After(p.until) {
+	if !whole || time.Now().After(p.until) {
 		return
 	}
 	s.background(func() {

@@ -4,6 +4,7 @@ package qemu
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -98,5 +99,44 @@ func TestEjectedTwice(t *testing.T) {
 	}
 	if hasDevice(ctx, s, id) {
 		t.Error("the adapter is there after it was removed")
+	}
+}
+
+// A device of two functions comes back when both are out, as a whole.
+func TestEjectedFunctions(t *testing.T) {
+	s := running(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	const slot = 9
+	plugs := make(chan error, 10)
+	plug := func(ctx context.Context) error {
+		err := errors.Join(s.qmp.Execute(ctx, "device_add", map[string]any{
+			"driver": "pci-testdev", "id": "f1", "bus": bridgeID("nic", 0), "addr": fmt.Sprintf("%#x.1", slot),
+		}, nil), s.qmp.Execute(ctx, "device_add", map[string]any{
+			"driver": "pci-testdev", "id": "f0", "bus": bridgeID("nic", 0), "addr": fmt.Sprintf("%#x.0", slot), "multifunction": true,
+		}, nil))
+		plugs <- err
+		return err
+	}
+	if err := s.plugIn(ctx, plug, "f0", "f1"); err != nil {
+		t.Fatal(err)
+	}
+	<-plugs
+	for range 2 {
+		eject(ctx, t, s, slot)
+		select {
+		case err := <-plugs:
+			if err != nil || !hasDevice(ctx, s, "f0") || !hasDevice(ctx, s, "f1") {
+				t.Errorf("function 0 %v, function 1 %v, %v", hasDevice(ctx, s, "f0"), hasDevice(ctx, s, "f1"), err)
+			}
+		case <-ctx.Done():
+			t.Fatal("the device is lost")
+		}
+	}
+	if err := s.letGo(ctx, "f0"); err != nil {
+		t.Error(err)
+	}
+	if len(s.plugged) != 0 {
+		t.Errorf("left behind: %v", s.plugged)
 	}
 }

@@ -128,9 +128,9 @@ func (n *nic) add(ctx context.Context, s *system) (err error) {
 		_ = s.qmp.Execute(ctx, "closefd", fd, nil)
 		return fmt.Errorf("connecting the network: %w", err)
 	}
-	err = s.plugIn(ctx, n.id(), func(ctx context.Context) error {
+	err = s.plugIn(ctx, func(ctx context.Context) error {
 		return s.qmp.Execute(ctx, "device_add", n.device(), nil)
-	})
+	}, n.id())
 	if err != nil {
 		return errors.Join(err, s.dropBackEnd(ctx, n))
 	}

@@ -115,6 +115,14 @@ func (p *pciDevice) add(ctx context.Context, s *system) error {
 	if err := s.allowLocked(ctx); err != nil {
 		return err
 	}
+	var ids []string
+	for n := range p.functions {
+		ids = append(ids, p.id(n))
+	}
+	return s.plugIn(ctx, func(ctx context.Context) error { return p.plug(ctx, s) }, ids...)
+}
+
+func (p *pciDevice) plug(ctx context.Context, s *system) error {
 	// The guest looks when function 0 comes, and then at all of them.
 	for n := len(p.functions) - 1; n >= 0; n-- {
 		if err := s.qmp.Execute(ctx, "device_add", p.device(n), nil); err != nil {
@@ -142,6 +150,9 @@ func (p *pciDevice) device(n int) map[string]any {
 // remove unplugs function 0, with which the guest lets go of all, and gives
 // the functions back to the host.
 func (p *pciDevice) remove(ctx context.Context, s *system) (kept bool, err error) {
+	if err := s.letGo(ctx, p.id(0)); err != nil {
+		return false, err
+	}
 	for n := range p.functions {
 		if err := s.deleteDevice(ctx, p.id(n)); err != nil {
 			return false, err
