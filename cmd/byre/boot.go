@@ -75,6 +75,7 @@ and stays as it was when something fails.`,
 	f.StringVar(&in.Modules, "modules", "", "folder with the modules of --kernel")
 	f.StringVar(&in.Agent, "agent", "", "guest agent, a static program (default: gcs beside byre)")
 	f.StringVar(&in.Runtime, "runtime", "", "OCI runtime, a static program (default: runc beside byre)")
+	f.BoolVar(&in.InitrdOnly, "initrd-only", false, "leave rootfs.vhd and modules.img out, as Windows needs it for a kernel with modules")
 	f.BoolVar(&asJSON, "json", false, "print the manifest as JSON")
 	return c
 }

@@ -108,7 +108,12 @@ func checkBootFiles() engine.Check {
 			c.Detail = fmt.Sprintf("%s: %v", dir, err)
 			return c
 		}
-		c.OK, c.Detail = true, fmt.Sprintf("kernel %s in %s%s", m.Kernel, dir, bootFilesNote)
+		c.Detail = fmt.Sprintf("kernel %s in %s", m.Kernel, dir)
+		if err := bootable(m); err != nil {
+			c.Detail += ", which " + err.Error()
+			return c
+		}
+		c.OK = true
 		return c
 	}
 	c.Detail = fmt.Sprintf("none in %q", folders)

@@ -7,6 +7,7 @@ import (
 	"github.com/docker/go-units"
 	"golang.org/x/sys/windows"
 
+	"github.com/byrevm/byre/internal/bootfiles"
 	"github.com/byrevm/byre/internal/engine"
 )
 
@@ -14,12 +15,11 @@ import (
 // size does not fit.
 const lowMemory = 1 << 30
 
-const (
-	// bootFilesNote is said of boot files that byre has made.
-	bootFilesNote = "; boots only if the kernel has the drivers for Hyper-V built in"
-	// bootFilesRemedy is said with a folder if there are none.
-	bootFilesRemedy = "put a kernel with the drivers for Hyper-V, and initrd.img or rootfs.vhd, into %q, or set BYRE_BOOT_FILES to a folder that has them"
-)
+// bootFilesRemedy is said with a folder if there are none that boot.
+const bootFilesRemedy = "make some: byre boot build --initrd-only --kernel-package linux-image-….deb %q, or set BYRE_BOOT_FILES to a folder that has them"
+
+// bootable tells whether boot files that byre has made boot here.
+func bootable(m *bootfiles.Manifest) error { return m.HyperV() }
 
 // memoryStatus is MEMORYSTATUSEX.
 type memoryStatus struct {

@@ -23,6 +23,11 @@ type Input struct {
 	// programs for x86-64.
 	Agent, Runtime string
 
+	// InitrdOnly leaves rootfs.vhd and modules.img out: for hosts that boot no
+	// initrd beside a disk, as the Host Compute Service by the documents that
+	// package uvm writes, but prefer the disk where there is one.
+	InitrdOnly bool
+
 	// Progress, when not nil, is called from Build's goroutine as the work goes
 	// on: the stage, and how many bytes of how many are done (total 0: not
 	// known).
@@ -71,7 +76,7 @@ func build(ctx context.Context, dir string, in Input) (*Manifest, error) {
 	}
 	m := &Manifest{Format: manifestFormat, Kernel: k.release, Places: placesOf(agent), Files: map[string]File{}, Inputs: k.inputs, Missing: k.missing, Notes: k.notes}
 	m.Inputs["agent"], m.Inputs["runtime"] = fileOf(agent), fileOf(runtime)
-	if err := writeFiles(ctx, s, m, k, programs{agent, runtime}, in.progress()); err != nil {
+	if err := writeFiles(ctx, s, m, k, programs{agent, runtime}, in); err != nil {
 		return nil, err
 	}
 	if err := s.commit(ctx); err != nil {
@@ -84,7 +89,7 @@ func build(ctx context.Context, dir string, in Input) (*Manifest, error) {
 type programs struct{ agent, runtime []byte }
 
 // writeFiles fills the staging folder, the manifest last.
-func writeFiles(ctx context.Context, s *staging, m *Manifest, k *kernel, p programs, progress func(string, int64, int64)) error {
+func writeFiles(ctx context.Context, s *staging, m *Manifest, k *kernel, p programs, in Input) error {
 	ix := newIndex(k)
 	if err := ix.check(); err != nil {
 		return err
@@ -104,7 +109,10 @@ func writeFiles(ctx context.Context, s *staging, m *Manifest, k *kernel, p progr
 		if f.name == "modules.img" && len(k.modules) == 0 {
 			continue // the kernel mounts its root by itself
 		}
-		progress("writing "+f.name, 0, 0)
+		if in.InitrdOnly && (f.name == "modules.img" || f.name == "rootfs.vhd") {
+			continue
+		}
+		in.progress()("writing "+f.name, 0, 0)
 		file, err := s.write(ctx, f.name, f.write)
 		if u := (*unusableError)(nil); errors.As(err, &u) {
 			m.Notes = append(m.Notes, fmt.Sprintf("no %s: %v", f.name, u))

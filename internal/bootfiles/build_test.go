@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"os/exec"
@@ -328,6 +329,32 @@ func TestKernelAlone(t *testing.T) {
 	}
 	if _, err := Verify(t.Context(), dir); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestInitrdOnly leaves the disk out, and takes the place of a folder with one.
+func TestInitrdOnly(t *testing.T) {
+	in, dir := testInput(t), filepath.Join(t.TempDir(), "boot")
+	whole := mustBuild(t, dir, in)
+	in.InitrdOnly = true
+	m := mustBuild(t, dir, in)
+	if want := []string{"initrd.img", "kernel", "vmlinux"}; !slices.Equal(sortedKeys(m.Files), want) {
+		t.Errorf("files: got %q, want %q", sortedKeys(m.Files), want)
+	}
+	if err := whole.HyperV(); err == nil || !strings.Contains(err.Error(), "--initrd-only") {
+		t.Errorf("with a disk: got %v", err)
+	}
+	if err := m.HyperV(); err != nil {
+		t.Errorf("without: got %v, want nil", err)
+	}
+	if m.Files["initrd.img"] != whole.Files["initrd.img"] {
+		t.Error("initrd.img differs")
+	}
+	if _, err := Verify(t.Context(), dir); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "rootfs.vhd")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("rootfs.vhd: got %v, want %v", err, fs.ErrNotExist)
 	}
 }
 

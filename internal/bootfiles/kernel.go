@@ -108,7 +108,7 @@ func (k *kernel) check(name string) error {
 			continue
 		}
 		if (w.core || w.root) && w.on == hyperV {
-			k.notes = append(k.notes, fmt.Sprintf("does not boot on Hyper-V: the kernel has no %s", w.name))
+			k.notes = append(k.notes, noHyperV+"the kernel has no "+w.name)
 		} else if w.core || w.root {
 			return fmt.Errorf("%s: the kernel has no %s, neither as a module nor built in", name, w.name)
 		}

@@ -87,6 +87,9 @@ func TestNoHyperV(t *testing.T) {
 	if want := []string{"does not boot on Hyper-V: the kernel has no hv_sock"}; !slices.Equal(m.Notes, want) {
 		t.Errorf("notes: got %q, want %q", m.Notes, want)
 	}
+	if err := m.HyperV(); err == nil || !strings.Contains(err.Error(), "no hv_sock") {
+		t.Errorf("got %v", err)
+	}
 	if want := []string{"hv_sock", "loop", "hv_utils"}; !slices.Equal(slices.Sorted(slices.Values(m.Missing)), slices.Sorted(slices.Values(want))) {
 		t.Errorf("missing: got %q, want %q", m.Missing, want)
 	}
