@@ -73,8 +73,8 @@ func (b bridge) complete(l *local, s *state, o *ownedEndpoint) (err error) {
 	if err != nil {
 		return err
 	}
-	if len(ports) > 0 && named != nil {
-		if err := reaches(named, e); err != nil {
+	if len(ports) > 0 && (named != nil || mustAddr(e.IPAddress).Is6()) {
+		if err := reaches(b, e); err != nil {
 			return err
 		}
 	}
@@ -82,8 +82,12 @@ func (b bridge) complete(l *local, s *state, o *ownedEndpoint) (err error) {
 }
 
 // reaches fails if this host does not reach an endpoint by its bridge, as who
-// publishes its ports must.
-func reaches(link netlink.Link, e *HNSEndpoint) error {
+// publishes its ports must. On its own bridge it has no IPv6.
+func reaches(b bridge, e *HNSEndpoint) error {
+	link, err := findBridge(b.device())
+	if err != nil {
+		return err
+	}
 	routes, err := netlink.RouteGet(e.IPAddress)
 	if err == nil && len(routes) > 0 && routes[0].LinkIndex == link.Attrs().Index {
 		return nil
@@ -208,10 +212,7 @@ func (b bridge) open(_ *local, o *ownedEndpoint) (_ *NIC, err error) {
 	if err != nil {
 		return nil, err
 	}
-	name := b.name
-	if name == "" {
-		name = ownName
-	}
+	name := b.device()
 	link, err := findBridge(name)
 	if err != nil {
 		return nil, err
@@ -234,6 +235,14 @@ func (b bridge) open(_ *local, o *ownedEndpoint) (_ *NIC, err error) {
 		return nil, errors.Join(err, undo())
 	}
 	return &NIC{Link: tap.file, Tap: true, MTU: mtu, close: func() error { return errors.Join(f.Close(), undo()) }}, nil
+}
+
+// device is the name of the bridge's device.
+func (b bridge) device() string {
+	if b.name == "" {
+		return ownName
+	}
+	return b.name
 }
 
 // findBridge returns the bridge of that name.

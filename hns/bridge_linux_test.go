@@ -185,6 +185,8 @@ func TestBridgeAddresses(t *testing.T) {
 		{"loopback", hns.HNSEndpoint{VirtualNetwork: hns.Bridge, Policies: policy(hns.PolicyHostLoopback)}, hns.ErrNotSupported},
 		{"ports that this host does not reach", hns.HNSEndpoint{VirtualNetwork: "bridge:br2", IPAddress: net.IPv4(192, 0, 2, 200), PrefixLength: 24,
 			Policies: policy(hns.PortPolicy{Type: hns.PolicyNAT, Protocol: "TCP", InternalPort: 1, ExternalPort: 1})}, hns.ErrNotSupported},
+		{"ports of IPv6, which this host has not on its own bridge", hns.HNSEndpoint{VirtualNetwork: hns.Bridge, IPAddress: net.ParseIP("fd00::9"), PrefixLength: 64,
+			Policies: policy(hns.PortPolicy{Type: hns.PolicyNAT, Protocol: "TCP", InternalPort: 1, ExternalPort: 1})}, hns.ErrNotSupported},
 		{"other network", hns.HNSEndpoint{VirtualNetwork: hns.Bridge, IPAddress: net.IPv4(10, 1, 0, 1), PrefixLength: 24}, nil},
 		{"the bridge's address", hns.HNSEndpoint{VirtualNetwork: hns.Bridge, IPAddress: net.IPv4(10, 214, 0, 1)}, hns.ErrAlreadyExists},
 		{"address in use", hns.HNSEndpoint{VirtualNetwork: hns.Bridge, IPAddress: net.IPv4(10, 214, 0, 2)}, hns.ErrAlreadyExists},
