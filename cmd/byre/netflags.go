@@ -102,6 +102,9 @@ func (f *netFlags) plan() (p networkPlan, err error) {
 	}
 	if e != nil {
 		e.DNSServerList, e.DNSSuffix = strings.Join(f.dns, ","), strings.Join(f.dnsSearch, ",")
+		if n := max(len(e.DNSServerList), len(e.DNSSuffix)); n > maxNames {
+			return p, fmt.Errorf("--dns or --dns-search: %d characters in all, a guest takes %d", n, maxNames)
+		}
 		if loopback {
 			e.Policies = append(e.Policies, hns.NewPolicy(hns.PolicyHostLoopback))
 		}
@@ -109,6 +112,9 @@ func (f *netFlags) plan() (p networkPlan, err error) {
 	p.endpoint = e
 	return p, nil
 }
+
+// maxNames is how long the list of servers of names, or of domains, can be.
+const maxNames = 1024
 
 // maxPorts is how many ports a container can publish: each is a listener.
 const maxPorts = 1000

@@ -54,6 +54,8 @@ func TestNetworkPlan(t *testing.T) {
 		{[]string{"-p", "80:80/sctp"}, "error: -p"},
 		{[]string{"-p", "localhost:80:80"}, "error: -p"},
 		{[]string{"--dns", "one"}, "error: --dns"},
+		{[]string{"--dns-search", strings.Repeat("a", 250), "--dns-search", strings.Repeat("b", 250), "--dns-search", strings.Repeat("c", 250),
+			"--dns-search", strings.Repeat("d", 250), "--dns-search", strings.Repeat("e", 250)}, "error: --dns or --dns-search: 1254 characters"},
 		{[]string{"--dns-search", "a b"}, "error: --dns-search"},
 		{[]string{"--add-host", "a"}, "error: --add-host a"},
 		{[]string{"--add-host", "a b:10.0.0.1"}, "error: --add-host"},
