@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -106,6 +107,17 @@ func newPlan(a hcsschema.LCOWNetworkAdapter) (*plan, error) {
 		}
 	}
 	return p, nil
+}
+
+// leaveOutIPv6 leaves an adapter that has IPv4, too, with that: a host that has
+// both does not know which of them a guest's kernel has.
+func (p *plan) leaveOutIPv6() {
+	is6 := func(a netip.Prefix) bool { return a.Addr().Is6() }
+	if !slices.ContainsFunc(p.addresses, func(a netip.Prefix) bool { return !is6(a) }) {
+		return
+	}
+	p.addresses = slices.DeleteFunc(p.addresses, is6)
+	p.routes = slices.DeleteFunc(p.routes, func(r route) bool { return is6(r.to) })
 }
 
 // newRoute reports false for a default route without a hop, which says

@@ -22,6 +22,9 @@ const (
 // attach moves a link of the machine into the namespace, as its n-th adapter,
 // and sets it up. On an error it is back where it was, and down.
 func (s *space) attach(l netlink.Link, a *adapter, n int) (err error) {
+	if s.only4 {
+		a.plan.leaveOutIPv6()
+	}
 	if err := move(nil, l, s.file); err != nil {
 		return fmt.Errorf("moving the adapter into its namespace: %w", err)
 	}

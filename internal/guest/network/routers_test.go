@@ -92,3 +92,43 @@ func TestRoutersIgnored(t *testing.T) {
 		return nil
 	})
 }
+
+// A kernel without IPv6 leaves that out of an adapter that has both.
+func TestWithoutIPv6(t *testing.T) {
+	machine(t)
+	plug(t, 1, "02:00:00:00:00:01", "10.1.0.1/24")
+	var n Namespaces
+	path, leave, err := n.Join("n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer leave()
+	n.all["n"].space.only4 = true
+	a := hcsschema.LCOWNetworkAdapter{NamespaceID: "n", ID: "a", MacAddress: "02:00:00:00:00:01", IPAddress: "10.1.0.2", PrefixLength: 24,
+		IPConfigs: []hcsschema.LCOWIPConfig{{IPAddress: "fd01::2", PrefixLength: 64}},
+		Routes:    []hcsschema.LCOWRoute{{NextHop: "fd01::1", DestinationPrefix: "::/0"}, {NextHop: "10.1.0.1", DestinationPrefix: "0.0.0.0/0"}}}
+	if err := n.Add(a, nil); err != nil {
+		t.Fatal(err)
+	}
+	reach(t, path, "10.1.0.1:0")
+	inside(t, path, func() error {
+		l, err := netlink.LinkByName("eth0")
+		if err != nil {
+			return err
+		}
+		addrs, err := netlink.AddrList(l, netlink.FAMILY_ALL)
+		for _, a := range addrs {
+			if a.IP.To4() == nil && !a.IP.IsLinkLocalUnicast() {
+				t.Errorf("got address %v", a.IP)
+			}
+		}
+		return err
+	})
+	p, err := newPlan(hcsschema.LCOWNetworkAdapter{MacAddress: "02:00:00:00:00:01", IPAddress: "fd01::2", PrefixLength: 64})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.leaveOutIPv6(); len(p.addresses) != 1 {
+		t.Error("an adapter without IPv4 has no address left, instead of failing")
+	}
+}

@@ -19,6 +19,8 @@ import (
 type space struct {
 	file *os.File
 	nl   *netlink.Handle // its own
+	// only4 says that this kernel has no IPv6.
+	only4 bool
 }
 
 // newSpace makes an empty namespace, whose loopback device is up.
@@ -28,23 +30,31 @@ type space struct {
 // host does not know of, with which nothing that they send need pass.
 func newSpace() (*space, error) {
 	type result struct {
-		f   *os.File
-		err error
+		f     *os.File
+		only4 bool
+		err   error
 	}
 	made := make(chan result)
 	go func() {
 		runtime.LockOSThread() // not unlocked: the thread ends with the goroutine
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			made <- result{nil, os.NewSyscallError("unshare", err)}
+			made <- result{err: os.NewSyscallError("unshare", err)}
 			return
 		}
 		f, err := os.Open("/proc/thread-self/ns/net")
-		if err == nil {
-			if err = errors.Join(LoopbackUp(), ignoreRouters()); err != nil {
-				f.Close()
-			}
+		if err != nil {
+			made <- result{err: err}
+			return
 		}
-		made <- result{f, err}
+		err = ignoreRouters()
+		only4 := errors.Is(err, fs.ErrNotExist)
+		if only4 {
+			err = nil
+		}
+		if err = errors.Join(LoopbackUp(), err); err != nil {
+			f.Close()
+		}
+		made <- result{f, only4, err}
 	}()
 	r := <-made
 	if r.err != nil {
@@ -55,17 +65,13 @@ func newSpace() (*space, error) {
 		r.f.Close()
 		return nil, fmt.Errorf("making a network namespace: %w", err)
 	}
-	return &space{r.f, nl}, nil
+	return &space{r.f, nl, r.only4}, nil
 }
 
 // ignoreRouters makes the adapters that come into this thread's namespace not
-// listen to routers.
+// listen to routers. Its error is fs.ErrNotExist in a kernel without IPv6.
 func ignoreRouters() error {
-	err := os.WriteFile("/proc/sys/net/ipv6/conf/default/accept_ra", []byte("0"), 0)
-	if errors.Is(err, fs.ErrNotExist) { // this kernel has no IPv6
-		return nil
-	}
-	return err
+	return os.WriteFile("/proc/sys/net/ipv6/conf/default/accept_ra", []byte("0"), 0)
 }
 
 // path is where the runtime finds the namespace.
