@@ -14,6 +14,7 @@ import (
 // the key of its refs.
 type attachment struct {
 	path     string // resource path
+	place    string // where the guest has it, if that is the caller's choice
 	settings any    // of the host's Remove
 	guest    *hcsschema.GuestRequest
 	letGo    bool // the guest's half is done, only the host has it
@@ -23,11 +24,14 @@ type attachment struct {
 // failed. A host that does not have a any more has let go of it: a Remove that
 // was called off goes on in an engine, and the next one finds nothing.
 func (vm *UtilityVM) detach(ctx context.Context, a *attachment) error {
+	if err := vm.unions.wait(ctx); err != nil { // a may be a layer of one
+		return err
+	}
 	req := &hcsschema.ModifySettingRequest{RequestType: hcsschema.Remove, ResourcePath: a.path, Settings: a.settings}
 	if a.guest != nil && !a.letGo {
 		req.GuestRequest = a.guest
 	}
-	err := vm.modify(ctx, req)
+	err := vm.at(ctx, a.place, func() error { return vm.modify(ctx, req) })
 	var half *halfDone
 	if errors.As(err, &half) && half.guest {
 		a.letGo = true

@@ -39,7 +39,9 @@
 // [UtilityVM.ExitError] tells an orderly end (nil) from all others, which
 // wrap an [hcs.Exit]. A call that needs the guest ends when its context ends
 // or the guest is gone, which is [hcs.ErrStopped]: the machine has stopped, or
-// its agent is lost.
+// its agent is lost. An Add whose context ends is undone, in the order that
+// host and guest need, after it has returned; whoever wants the same next waits
+// for that.
 //
 // Methods are safe for concurrent use. No lock is held across a call to host
 // or guest, but for that of the one disk or share that the call is about.

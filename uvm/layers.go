@@ -1,9 +1,12 @@
 package uvm
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 
+	"github.com/byrevm/byre/hcs"
 	"github.com/byrevm/byre/hcsschema"
 )
 
@@ -50,13 +53,44 @@ func (vm *UtilityVM) RemoveCombinedLayers(ctx context.Context, rootfsPath string
 	return vm.combine(ctx, hcsschema.Remove, hcsschema.CombinedLayers{ContainerRootPath: rootfsPath})
 }
 
+// uncombine takes away what the guest may have combined though it was called
+// off.
+func (vm *UtilityVM) uncombine(ctx context.Context, rootfsPath string) {
+	back, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
+	defer cancel()
+	err := vm.modify(back, &hcsschema.ModifySettingRequest{GuestRequest: &hcsschema.GuestRequest{
+		RequestType:  hcsschema.Remove,
+		ResourceType: hcsschema.ResourceCombinedLayers,
+		Settings:     hcsschema.CombinedLayers{ContainerRootPath: rootfsPath},
+	}})
+	if err != nil && !errors.Is(err, hcs.ErrStopped) {
+		vm.log.WarnContext(ctx, "unanswered guest request not undone", "path", rootfsPath, "err", err)
+	}
+}
+
 func (vm *UtilityVM) combine(ctx context.Context, t hcsschema.RequestType, c hcsschema.CombinedLayers) error {
 	req := &hcsschema.ModifySettingRequest{GuestRequest: &hcsschema.GuestRequest{
 		RequestType:  t,
 		ResourceType: hcsschema.ResourceCombinedLayers,
 		Settings:     c,
 	}}
-	if err := vm.modify(ctx, req); err != nil {
+	work := func() error {
+		err := vm.modify(ctx, req)
+		if t == hcsschema.Add && (unanswered(err) || err == nil && ctx.Err() != nil) {
+			vm.uncombine(ctx, c.ContainerRootPath)
+			err = cmp.Or(err, ctx.Err())
+		}
+		return err
+	}
+	done := make(chan struct{})
+	err := vm.carry(ctx, func(*call) error {
+		defer close(done)
+		return vm.at(ctx, c.ContainerRootPath, work)
+	}, nil)
+	if unanswered(err) {
+		vm.unions.add(done)
+	}
+	if err != nil {
 		doing := "combining"
 		if t == hcsschema.Remove {
 			doing = "removing combined"

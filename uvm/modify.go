@@ -16,7 +16,9 @@ import (
 // there. Where the engine speaks to the guest it gets the whole request;
 // otherwise it gets the host's half and the bridge the guest's (spec §1.7).
 //
-// A failed Add is undone. A half that could not be undone, or that was done
+// A failed Add is undone, also one that the guest has done when nobody waits
+// for it any more. All of that may take longer than ctx: [UtilityVM.carry]
+// lets the caller go. A half that could not be undone, or that was done
 // when the other failed, is in the error: see [halfDone].
 func (vm *UtilityVM) modify(ctx context.Context, req *hcsschema.ModifySettingRequest) error {
 	if err := ctx.Err(); err != nil {
@@ -50,7 +52,9 @@ func (vm *UtilityVM) add(ctx context.Context, host *hcsschema.ModifySettingReque
 	}
 	err := vm.modifyGuest(ctx, guest)
 	if err == nil {
-		return nil
+		if err = ctx.Err(); err == nil {
+			return nil
+		}
 	}
 	back, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 	defer cancel()
@@ -72,14 +76,14 @@ func (vm *UtilityVM) add(ctx context.Context, host *hcsschema.ModifySettingReque
 	return &halfDone{err: err}
 }
 
-// answerGrace is how long the answer to a guest request is waited for after the
-// caller's context has ended.
-const answerGrace = time.Second
+// answerGrace is how long the answer to a guest request is waited for after its
+// context has ended. The caller does not wait: see [UtilityVM.carry].
+var answerGrace = 10 * time.Second
 
 // modifyGuest sends a guest request over the bridge. A guest works on requests
 // side by side: one that follows could overtake one that was called off, and
-// leave what it should have undone. So the answer is waited for a moment longer
-// than the context lasts, and when it comes, it counts.
+// leave what it should have undone. So the answer is waited for longer than the
+// context lasts, and when it comes, it counts.
 func (vm *UtilityVM) modifyGuest(ctx context.Context, req any) error {
 	c, err := vm.guest()
 	if err == nil {

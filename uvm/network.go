@@ -38,25 +38,29 @@ type nic struct {
 // and a Linux guest does not care. A namespace that was added before is
 // [ErrNetNSAlreadyAttached], unwrapped. On error nothing is added.
 func (vm *UtilityVM) AddNetNS(ctx context.Context, id string) error {
-	_, err := vm.namespaces.acquire(ctx, hns.CanonicalID(id),
-		func() (*netNS, error) {
-			ns := &netNS{id: id}
-			return ns, vm.tellNetNS(ctx, ns)
-		},
-		func(ns *netNS) (*netNS, error) { return ns, ErrNetNSAlreadyAttached })
-	return err
+	return vm.carry(ctx, func(*call) error {
+		_, err := vm.namespaces.acquire(ctx, hns.CanonicalID(id),
+			func() (*netNS, error) {
+				ns := &netNS{id: id}
+				return ns, vm.tellNetNS(ctx, ns)
+			},
+			func(ns *netNS) (*netNS, error) { return ns, ErrNetNSAlreadyAttached })
+		return err
+	}, func(ctx context.Context) error { return vm.RemoveNetNS(ctx, id) })
 }
 
 // RemoveNetNS removes the network namespace id, with the endpoints in it, from
 // the guest. It goes on past an endpoint that it cannot remove; it can then
 // be called again. A namespace that is not there is no error.
 func (vm *UtilityVM) RemoveNetNS(ctx context.Context, id string) error {
-	err := vm.namespaces.release(ctx, hns.CanonicalID(id), func(ns *netNS) error {
-		if err := vm.removeNICs(ctx, ns, func(*nic) bool { return true }); err != nil {
-			return err
-		}
-		return vm.untellNetNS(ctx, ns)
-	})
+	err := vm.carry(ctx, func(*call) error {
+		return vm.namespaces.release(ctx, hns.CanonicalID(id), func(ns *netNS) error {
+			if err := vm.removeNICs(ctx, ns, func(*nic) bool { return true }); err != nil {
+				return err
+			}
+			return vm.untellNetNS(ctx, ns)
+		})
+	}, nil)
 	if errors.Is(err, ErrNotAttached) {
 		return nil
 	}
@@ -103,7 +107,7 @@ func (vm *UtilityVM) RemoveEndpointsFromNS(ctx context.Context, id string, endpo
 
 // withNetNS calls f with a namespace that nobody else uses meanwhile.
 func (vm *UtilityVM) withNetNS(ctx context.Context, id string, f func(*netNS) error) error {
-	err := vm.namespaces.use(ctx, hns.CanonicalID(id), f)
+	err := vm.carry(ctx, func(*call) error { return vm.namespaces.use(ctx, hns.CanonicalID(id), f) }, nil)
 	if errors.Is(err, ErrNotAttached) {
 		return ErrNetNSNotFound
 	}

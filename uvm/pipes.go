@@ -46,6 +46,8 @@ type pipeSet struct {
 	sockets atomic.Uint32 // what was numbered so far
 }
 
+// A sharedPipe is a pipe that the guest has; nil is one that is not there: its
+// last user has not heard yet that removing it succeeded in the end.
 type sharedPipe struct {
 	uvmPath string // "" for a named pipe
 	*attachment
@@ -63,15 +65,20 @@ type sharedPipe struct {
 // the host's mode and owner. At most 256 connections exist at a time; further
 // ones wait.
 func (vm *UtilityVM) AddPipe(ctx context.Context, hostPath string) (*PipeMount, error) {
-	p, err := vm.pipes.pipes.acquire(ctx, hostPath, func() (*sharedPipe, error) {
-		p, err := vm.sharePipe(ctx, hostPath)
-		if err != nil {
-			return nil, fmt.Errorf("sharing pipe %s: %w", hostPath, err)
-		}
-		return p, nil
-	}, nil)
+	var p *sharedPipe
+	err := vm.carry(ctx, func(*call) (err error) {
+		p, err = vm.pipes.pipes.acquire(ctx, hostPath,
+			func() (*sharedPipe, error) { return vm.sharePipe(ctx, hostPath) },
+			func(have *sharedPipe) (*sharedPipe, error) {
+				if err := vm.alive(); err != nil || have != nil {
+					return have, err
+				}
+				return vm.sharePipe(ctx, hostPath)
+			})
+		return err
+	}, func(ctx context.Context) error { return vm.RemovePipe(ctx, hostPath) })
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("sharing pipe %s: %w", hostPath, err)
 	}
 	return &PipeMount{HostPath: hostPath, uvmPath: p.uvmPath, vm: vm}, nil
 }
@@ -139,12 +146,17 @@ func (vm *UtilityVM) socketRequest(p *sharedPipe, req *hcsschema.ModifySettingRe
 // sharing, and the connections of a Unix socket. If that fails it can be
 // called again. A pipe that is not shared is [ErrNotAttached], unwrapped.
 func (vm *UtilityVM) RemovePipe(ctx context.Context, hostPath string) error {
-	return vm.pipes.pipes.release(ctx, hostPath, func(p *sharedPipe) error {
-		if err := vm.detach(ctx, p.attachment); err != nil {
-			return fmt.Errorf("removing pipe %s: %w", hostPath, err)
-		}
-		return nil
-	})
+	return vm.carry(ctx, func(c *call) error {
+		return vm.pipes.pipes.releaseFor(ctx, c, hostPath, func(p *sharedPipe) error {
+			if p == nil {
+				return nil
+			}
+			if err := vm.detach(ctx, p.attachment); err != nil {
+				return fmt.Errorf("removing pipe %s: %w", hostPath, err)
+			}
+			return nil
+		})
+	}, nil)
 }
 
 // IsPipe reports whether hostPath names a named pipe.

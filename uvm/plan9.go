@@ -68,21 +68,32 @@ func (vm *UtilityVM) AddPlan9(ctx context.Context, hostPath string, uvmPath stri
 	// they would have if nothing were counted.
 	name := strconv.FormatUint(vm.shares.Add(1)-1, 10)
 	key := f.key()
-	_, err := vm.plan9.shares.acquire(ctx, key,
-		func() (*attachment, error) { return vm.attachPlan9(ctx, key, name, f) },
-		func(have *attachment) (*attachment, error) {
-			if have != nil && !have.letGo {
-				return have, nil
-			}
-			if err := vm.detachPlan9(ctx, have); err != nil { // its last user failed to remove it
-				return have, err
-			}
-			return vm.attachPlan9(ctx, key, name, f)
-		})
+	share := &Plan9Share{vm: vm, key: key}
+	err := vm.carry(ctx, func(*call) error {
+		_, err := vm.plan9.shares.acquire(ctx, key,
+			func() (*attachment, error) { return vm.attachPlan9(ctx, key, name, f) },
+			func(have *attachment) (*attachment, error) { return vm.sharePlan9(ctx, have, key, name, f) })
+		return err
+	}, share.Release)
 	if err != nil {
 		return nil, fmt.Errorf("sharing folder %s at %s: %w", hostPath, uvmPath, err)
 	}
-	return &Plan9Share{vm: vm, key: key}, nil
+	return share, nil
+}
+
+// sharePlan9 returns what becomes of the share have when somebody else wants
+// it.
+func (vm *UtilityVM) sharePlan9(ctx context.Context, have *attachment, key, name string, f folder) (*attachment, error) {
+	if err := vm.alive(); err != nil {
+		return have, err
+	}
+	if have != nil && !have.letGo {
+		return have, nil
+	}
+	if err := vm.detachPlan9(ctx, have); err != nil { // its last user failed to remove it
+		return have, err
+	}
+	return vm.attachPlan9(ctx, key, name, f)
 }
 
 // attachPlan9 makes a share that is not there. Without success it returns nil.
@@ -101,17 +112,19 @@ func (vm *UtilityVM) attachPlan9(ctx context.Context, key, name string, f folder
 	mount := hcsschema.LCOWMappedDirectory{MountPath: f.uvmPath, Port: int32(hcs.Plan9Port), ShareName: name}
 	a := &attachment{
 		path:     hcs.PathPlan9,
+		place:    f.uvmPath,
 		settings: share,
 		guest:    &hcsschema.GuestRequest{RequestType: hcsschema.Remove, ResourceType: hcsschema.ResourceMappedDirectory, Settings: mount},
 	}
 	share.Path, share.Flags, share.AllowedFiles = f.hostPath, flags, f.allowed
 	mount.ReadOnly = f.readOnly
-	err := vm.modify(ctx, &hcsschema.ModifySettingRequest{
+	req := &hcsschema.ModifySettingRequest{
 		RequestType:  hcsschema.Add,
 		ResourcePath: a.path,
 		Settings:     share,
 		GuestRequest: &hcsschema.GuestRequest{RequestType: hcsschema.Add, ResourceType: hcsschema.ResourceMappedDirectory, Settings: mount},
-	})
+	}
+	err := vm.at(ctx, a.place, func() error { return vm.modify(ctx, req) })
 	if err == nil {
 		return a, nil
 	}
@@ -135,7 +148,9 @@ func (vm *UtilityVM) RemovePlan9(ctx context.Context, share *Plan9Share) error {
 		return ErrNotAttached
 	}
 	return share.release.do(func() error {
-		return vm.plan9.shares.release(ctx, share.key, func(a *attachment) error { return vm.detachPlan9(ctx, a) })
+		return vm.carry(ctx, func(c *call) error {
+			return vm.plan9.shares.releaseFor(ctx, c, share.key, func(a *attachment) error { return vm.detachPlan9(ctx, a) })
+		}, nil)
 	})
 }
 

@@ -59,12 +59,19 @@ func (r *refs[K, V]) acquire(ctx context.Context, k K, build func() (V, error), 
 // release takes one use of k back, if there is one: else it is
 // [ErrNotAttached]. The last drops the value.
 func (r *refs[K, V]) release(ctx context.Context, k K, drop func(V) error) error {
-	return r.giveBack(ctx, k, drop, func(V) error { return nil })
+	return r.giveBack(ctx, k, drop, func(V) error { return nil }, nil)
+}
+
+// releaseFor is release for a caller who may have left when it is done. Then
+// the use stays, so that it can be released again; if it was the last its value
+// is the zero value, with which nothing is there.
+func (r *refs[K, V]) releaseFor(ctx context.Context, c *call, k K, drop func(V) error) error {
+	return r.giveBack(ctx, k, drop, func(V) error { return nil }, c)
 }
 
 // giveBack is release, and calls other for a use that is not the last. The
 // count stays as it was if that fails.
-func (r *refs[K, V]) giveBack(ctx context.Context, k K, last, other func(V) error) error {
+func (r *refs[K, V]) giveBack(ctx context.Context, k K, last, other func(V) error, c *call) error {
 	e, _, err := r.lock(ctx, k)
 	if err != nil {
 		return err
@@ -78,10 +85,24 @@ func (r *refs[K, V]) giveBack(ctx context.Context, k K, last, other func(V) erro
 	} else {
 		err = other(e.v)
 	}
-	if err == nil {
+	switch {
+	case err != nil:
+	case c == nil || c.heard():
 		e.n--
+	case e.n == 1:
+		e.v = *new(V)
 	}
 	return err
+}
+
+// turn calls f while nobody else has the turn at k, used or not.
+func (r *refs[K, V]) turn(ctx context.Context, k K, f func() error) error {
+	e, _, err := r.lock(ctx, k)
+	if err != nil {
+		return err
+	}
+	defer r.unlock(k, e)
+	return f()
 }
 
 // put stores a value that has one use from the beginning. It must be called
@@ -117,6 +138,9 @@ func (r *refs[K, V]) get(ctx context.Context, k K) (v V, err error) {
 // lock waits for the turn at k. failed is how making the value failed in the
 // meantime.
 func (r *refs[K, V]) lock(ctx context.Context, k K) (_ *ref[V], failed, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, nil, err
+	}
 	r.mu.Lock()
 	e := r.m[k]
 	if e == nil {

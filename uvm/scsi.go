@@ -89,9 +89,13 @@ func (vm *UtilityVM) AddSCSIPhysicalDisk(ctx context.Context, hostPath, uvmPath 
 
 func (vm *UtilityVM) addSCSI(ctx context.Context, hostPath, uvmPath, kind string, readOnly bool, access VMAccessType) (*SCSIMount, error) {
 	want := scsiDisk{windows: vm.os == "windows", kind: kind, readOnly: readOnly, guestPath: uvmPath}
-	d, err := vm.scsi.disks.acquire(ctx, hostPath,
-		func() (scsiDisk, error) { return vm.attachSCSI(ctx, hostPath, want, access) },
-		func(have scsiDisk) (scsiDisk, error) { return vm.shareSCSI(ctx, hostPath, have, want, access) })
+	var d scsiDisk
+	err := vm.carry(ctx, func(*call) (err error) {
+		d, err = vm.scsi.disks.acquire(ctx, hostPath,
+			func() (scsiDisk, error) { return vm.attachSCSI(ctx, hostPath, want, access) },
+			func(have scsiDisk) (scsiDisk, error) { return vm.shareSCSI(ctx, hostPath, have, want, access) })
+		return err
+	}, func(ctx context.Context) error { return vm.RemoveSCSI(ctx, hostPath) })
 	if err != nil {
 		return nil, err
 	}
@@ -130,8 +134,8 @@ func (vm *UtilityVM) attachSCSI(ctx context.Context, hostPath string, d scsiDisk
 	if d.guestPath != "" {
 		req.GuestRequest = d.guestRequest(hcsschema.Add)
 	}
-	err = vm.modify(ctx, req)
-	a := &attachment{path: req.ResourcePath, guest: d.guestRequest(hcsschema.Remove)}
+	err = vm.at(ctx, d.guestPath, func() error { return vm.modify(ctx, req) })
+	a := &attachment{path: req.ResourcePath, place: d.guestPath, guest: d.guestRequest(hcsschema.Remove)}
 	if err == nil {
 		d.attachment = a
 		vm.scsi.mounted(d)
@@ -151,6 +155,9 @@ func (vm *UtilityVM) attachSCSI(ctx context.Context, hostPath string, d scsiDisk
 
 // shareSCSI returns what becomes of the disk have when somebody else wants it.
 func (vm *UtilityVM) shareSCSI(ctx context.Context, hostPath string, have, want scsiDisk, access VMAccessType) (scsiDisk, error) {
+	if err := vm.alive(); err != nil {
+		return have, err
+	}
 	if have.attachment != nil && have.letGo { // its last user failed to remove it
 		if err := vm.detachSCSI(ctx, hostPath, have); err != nil {
 			return have, err
@@ -172,9 +179,12 @@ func (vm *UtilityVM) shareSCSI(ctx context.Context, hostPath string, have, want 
 	}
 	mounted := have
 	mounted.guestPath = want.guestPath
-	err := vm.modify(ctx, &hcsschema.ModifySettingRequest{GuestRequest: mounted.guestRequest(hcsschema.Add)})
+	err := vm.at(ctx, mounted.guestPath, func() error {
+		return vm.modify(ctx, &hcsschema.ModifySettingRequest{GuestRequest: mounted.guestRequest(hcsschema.Add)})
+	})
 	if err == nil || unanswered(err) {
 		have.guest = mounted.guestRequest(hcsschema.Remove) // which may find it not mounted
+		have.place = mounted.guestPath
 	}
 	if err != nil {
 		return have, fmt.Errorf("mounting SCSI disk %s: %w", hostPath, err)
@@ -193,7 +203,9 @@ func (vm *UtilityVM) RemoveSCSI(ctx context.Context, hostPath string) error {
 	if vm.scsi.controllers == 0 {
 		return ErrNoSCSIControllers
 	}
-	return vm.scsi.disks.release(ctx, hostPath, func(d scsiDisk) error { return vm.detachSCSI(ctx, hostPath, d) })
+	return vm.carry(ctx, func(c *call) error {
+		return vm.scsi.disks.releaseFor(ctx, c, hostPath, func(d scsiDisk) error { return vm.detachSCSI(ctx, hostPath, d) })
+	}, nil)
 }
 
 func (vm *UtilityVM) detachSCSI(ctx context.Context, hostPath string, d scsiDisk) error {

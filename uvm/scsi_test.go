@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/byrevm/byre/hcs"
 	"github.com/byrevm/byre/hcs/hcstest"
@@ -366,15 +367,15 @@ func TestSCSICanceled(t *testing.T) {
 		}
 		return nil
 	})
+	defer uvm.SetAnswerGrace(100 * time.Millisecond)()
 	if _, err := v.AddSCSI(ctx, "a", "/mnt/a", false, noop); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 	v.hook.set(nil)
+	v.add("a", "/mnt/a", false) // waits until the first is undone
 	v.expect("host Add Scsi/0/Attachments/0", "guest Add MappedVirtualDisk /mnt/a",
-		"guest Remove MappedVirtualDisk /mnt/a", "host Remove Scsi/0/Attachments/0")
-	v.empty()
-
-	v.add("a", "/mnt/a", false)
+		"guest Remove MappedVirtualDisk /mnt/a", "host Remove Scsi/0/Attachments/0",
+		"host Add Scsi/0/Attachments/0", "guest Add MappedVirtualDisk /mnt/a")
 	ctx, cancel = context.WithCancel(t.Context())
 	cancel()
 	if err := v.RemoveSCSI(ctx, "a"); !errors.Is(err, context.Canceled) {

@@ -40,7 +40,9 @@ type UtilityVM struct {
 	pci        pciBus
 	vsmb       vsmbBus
 	pipes      pipeSet
-	namespaces refs[string, *netNS] // by canonical id
+	namespaces refs[string, *netNS]   // by canonical id
+	places     refs[string, struct{}] // in the guest, for turns only
+	unions     backlog                // combinations of layers that were called off
 
 	memory  memoryProcess
 	times   timeline

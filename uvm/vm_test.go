@@ -63,6 +63,7 @@ type testVM struct {
 	guest  *hcstest.Guest
 	hook   *hook
 	mark   int // calls that since has passed over
+	folder *uvm.Plan9Share
 }
 
 // setup says how a test wants its VM.

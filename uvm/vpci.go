@@ -68,7 +68,13 @@ func (vm *UtilityVM) AssignDevice(ctx context.Context, device hcsschema.VirtualP
 		return nil, err
 	}
 	key := string(b)
-	d, err := vm.pci.devices.acquire(ctx, key, func() (*pciDevice, error) { return vm.attachPCI(ctx, key, device) }, nil)
+	var d *pciDevice
+	err = vm.carry(ctx, func(*call) (err error) {
+		d, err = vm.pci.devices.acquire(ctx, key,
+			func() (*pciDevice, error) { return vm.attachPCI(ctx, key, device) },
+			func(have *pciDevice) (*pciDevice, error) { return have, vm.alive() })
+		return err
+	}, func(ctx context.Context) error { return vm.RemoveDevice(ctx, d.id) })
 	if err != nil {
 		return nil, err
 	}

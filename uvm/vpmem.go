@@ -68,10 +68,17 @@ func (vm *UtilityVM) AddVPMEM(ctx context.Context, hostPath string) (_ string, e
 	if vm.os != "linux" {
 		return "", errNotSupported
 	}
-	d, err := vm.vpmem.layers.acquire(ctx, hostPath,
-		func() (vpmemDevice, error) { return vm.attachVPMEM(ctx, hostPath) },
-		func(have vpmemDevice) (vpmemDevice, error) { return vm.shareVPMEM(ctx, hostPath, have) })
-	return d.guestPath, err
+	var d vpmemDevice
+	err = vm.carry(ctx, func(*call) (err error) {
+		d, err = vm.vpmem.layers.acquire(ctx, hostPath,
+			func() (vpmemDevice, error) { return vm.attachVPMEM(ctx, hostPath) },
+			func(have vpmemDevice) (vpmemDevice, error) { return vm.shareVPMEM(ctx, hostPath, have) })
+		return err
+	}, func(ctx context.Context) error { return vm.RemoveVPMEM(ctx, hostPath) })
+	if err != nil {
+		return "", err
+	}
+	return d.guestPath, nil
 }
 
 func (vm *UtilityVM) attachVPMEM(ctx context.Context, hostPath string) (d vpmemDevice, err error) {
@@ -123,6 +130,9 @@ func (vm *UtilityVM) attachVPMEM(ctx context.Context, hostPath string) (d vpmemD
 // shareVPMEM returns what becomes of the device have when somebody else wants
 // it.
 func (vm *UtilityVM) shareVPMEM(ctx context.Context, hostPath string, have vpmemDevice) (vpmemDevice, error) {
+	if err := vm.alive(); err != nil {
+		return have, err
+	}
 	if have.boot || have.attachment != nil && !have.letGo {
 		return have, nil
 	}
@@ -145,12 +155,14 @@ func (vm *UtilityVM) RemoveVPMEM(ctx context.Context, hostPath string) (err erro
 	if vm.os != "linux" {
 		return errNotSupported
 	}
-	return vm.vpmem.layers.release(ctx, hostPath, func(d vpmemDevice) error {
-		if d.boot { // its first use is the guest's own
-			return ErrNotAttached
-		}
-		return vm.detachVPMEM(ctx, hostPath, d)
-	})
+	return vm.carry(ctx, func(c *call) error {
+		return vm.vpmem.layers.releaseFor(ctx, c, hostPath, func(d vpmemDevice) error {
+			if d.boot { // its first use is the guest's own
+				return ErrNotAttached
+			}
+			return vm.detachVPMEM(ctx, hostPath, d)
+		})
+	}, nil)
 }
 
 func (vm *UtilityVM) detachVPMEM(ctx context.Context, hostPath string, d vpmemDevice) error {

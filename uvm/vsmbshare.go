@@ -116,6 +116,9 @@ func (vm *UtilityVM) shareVSMB(ctx context.Context, k vsmbKey, file, hostPath st
 // allowVSMB adds a use to a share. The host is told of a file that it does
 // not show yet.
 func (vm *UtilityVM) allowVSMB(ctx context.Context, k vsmbKey, s *vsmbShare, file, hostPath string, o hcsschema.VirtualSmbShareOptions) error {
+	if err := vm.alive(); err != nil {
+		return err
+	}
 	if k.restricted && s.uses[file] == 0 {
 		next := *s
 		next.options = o
@@ -123,7 +126,7 @@ func (vm *UtilityVM) allowVSMB(ctx context.Context, k vsmbKey, s *vsmbShare, fil
 		if err := vm.modifyVSMB(ctx, hcsschema.Update, k, &next); err != nil {
 			return fmt.Errorf("sharing %s: %w", hostPath, err)
 		}
-		*s = next
+		s.options, s.allowed = next.options, next.allowed // the name is read without the turn
 	}
 	s.uses[file]++
 	return nil
@@ -167,12 +170,12 @@ func (vm *UtilityVM) dropVSMB(ctx context.Context, k vsmbKey, file string) error
 			if err := vm.modifyVSMB(ctx, hcsschema.Update, k, &next); err != nil {
 				return fmt.Errorf("taking %s out of its share: %w", file, err)
 			}
-			*s = next
+			s.allowed = next.allowed
 		}
 		s.uses[file]--
 		return nil
 	}
-	return vm.vsmb.shares.giveBack(ctx, k, last, other)
+	return vm.vsmb.shares.giveBack(ctx, k, last, other, nil)
 }
 
 // modifyVSMB tells the host what a share is.
