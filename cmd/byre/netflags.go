@@ -58,6 +58,8 @@ func (f *netFlags) plan() (p networkPlan, err error) {
 			return p, errors.New("-p, --dns and --dns-search need a network, and --network none is none")
 		}
 		e = nil
+	case f.network == "host":
+		return p, errors.New("--network host: a VM has no part in the network of its host; nat reaches what this host reaches, and --add-host NAME:host-gateway its loopback")
 	default:
 		return p, fmt.Errorf("--network %s: want nat, bridge, bridge:NAME, cni:NAME or none", f.network)
 	}
@@ -131,7 +133,7 @@ func parsePorts(s string) (all []hns.PortPolicy, err error) {
 	}
 	host, guest, ok := cutLast(ports)
 	if !ok {
-		return nil, errors.New("want HOSTPORT:PORT or ADDRESS:HOSTPORT:PORT")
+		return nil, errors.New("want HOSTPORT:PORT or ADDRESS:HOSTPORT:PORT; no port of the host is chosen here")
 	}
 	to, last, err := portRange(guest)
 	if err != nil {
