@@ -15,7 +15,8 @@
 //
 //	nat          needs no root and no tap: the guest's packets end in sockets of
 //	             the process that has the NIC (package internal/usernet says
-//	             how, and what the guest can reach)
+//	             how, and what the guest can reach). An address of each family,
+//	             the second in IPConfigs
 //	bridge       byre's own bridge, with a tap for each NIC. It is made for the
 //	             first endpoint and removed with the last; its guests reach each
 //	             other (not those with DisableICC) and, masqueraded, what this
