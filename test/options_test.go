@@ -37,13 +37,13 @@ func (c *clerk) read(r io.Reader) {
 // Options of the machine, each by what it does in the guest or on the host.
 func TestOptions(t *testing.T) {
 	ctx := begin(t)
-	const rate = 4 << 20 // bytes a second
+	const rate, requests = 4 << 20, 200 // bytes and requests a second
 	log := &clerk{ended: make(chan struct{})}
 	o := shellOptions(t)
 	o.MemorySizeInMB = 600
 	o.EnableDeferredCommit, o.EnableColdDiscardHint = true, true
 	o.LowMMIOGapInMB, o.HighMMIOBaseInMB, o.HighMMIOGapInMB = 3584+64, 768<<10, 64<<10
-	o.StorageQoSBandwidthMaximum, o.StorageQoSIopsMaximum = rate, 10_000
+	o.StorageQoSBandwidthMaximum, o.StorageQoSIopsMaximum = rate, requests
 	o.ConsolePipe = filepath.Join(t.TempDir(), "console")
 	o.KernelBootOptions, o.VPCIEnabled = "loglevel=7 toast byre.test=1 bread", true
 	o.ForwardStdout, o.ForwardStderr, o.OutputHandler = true, true, log.read
@@ -87,7 +87,7 @@ func TestOptions(t *testing.T) {
 		}
 	})
 	step(t, "addresses", func(_ context.Context, t *testing.T) { testAddresses(t, sh(t, "busybox cat /proc/iomem")) })
-	step(t, "disk limits", func(ctx context.Context, t *testing.T) { testDiskLimits(ctx, t, vm, rate) })
+	step(t, "disk limits", func(ctx context.Context, t *testing.T) { testDiskLimits(ctx, t, vm, rate, requests) })
 	step(t, "memory back-ends", func(ctx context.Context, t *testing.T) { testMemory(ctx, t, vm, 600<<20) })
 	step(t, "statistics", func(ctx context.Context, t *testing.T) { testStatistics(ctx, t, vm, 600<<20) })
 	step(t, "container", func(ctx context.Context, t *testing.T) { testContainerProperties(ctx, t, vm) })
@@ -134,8 +134,9 @@ func testAddresses(t *testing.T, iomem string) {
 	}
 }
 
-// testDiskLimits reads two disks at once, which have one limit together.
-func testDiskLimits(ctx context.Context, t *testing.T, vm *uvm.UtilityVM, rate int) {
+// testDiskLimits reads two disks at once, which have one limit together: of
+// bytes, and then, a page at a time, of requests.
+func testDiskLimits(ctx context.Context, t *testing.T, vm *uvm.UtilityVM, rate, requests int) {
 	const size = 6 << 20
 	var devices []string
 	for i := range 2 {
@@ -154,18 +155,31 @@ func testDiskLimits(ctx context.Context, t *testing.T, vm *uvm.UtilityVM, rate i
 	// The agent looks for a disk only if it mounts it.
 	script := fmt.Sprintf(`for s in /sys/class/scsi_host/*/scan; do echo - - - >$s; done; for d in %s; do
 		while ! busybox test -b $d; do busybox usleep 10000; done
-		busybox dd if=$d of=/dev/null bs=64k 2>/dev/null &
-	done; wait`, strings.Join(devices, " "))
-	began := time.Now()
+	done`, strings.Join(devices, " "))
 	if got := do(ctx, t, vm, script); got.code != 0 {
-		t.Errorf("%+v", got)
+		t.Fatalf("%+v", got)
 	}
-	// A tenth of a second's worth may come at once.
-	took, least := time.Since(began), time.Duration(2*size-rate/10)*time.Second/time.Duration(rate)
-	if took < least {
-		t.Errorf("%d bytes in %v, want at least %v", 2*size, took, least)
+	read := func(what, prepare string, blocks, blockSize, perSecond int) {
+		t.Helper()
+		script := fmt.Sprintf(`for d in %s; do %s; busybox dd if=$d of=/dev/null bs=%d count=%d 2>/dev/null & done; wait`,
+			strings.Join(devices, " "), prepare, blockSize, blocks)
+		began := time.Now()
+		if got := do(ctx, t, vm, script); got.code != 0 {
+			t.Errorf("%+v", got)
+		}
+		all := 2 * blocks
+		if what == "bytes" {
+			all *= blockSize
+		}
+		// A tenth of a second's worth may come at once.
+		took, least := time.Since(began), time.Duration(all-perSecond/10)*time.Second/time.Duration(perSecond)
+		if took < least {
+			t.Errorf("%d %s in %v, want at least %v", all, what, took, least)
+		}
+		t.Logf("%d %s in %v, at least %v were due", all, what, took, least)
 	}
-	t.Logf("%d bytes in %v, at least %v were due", 2*size, took, least)
+	read("bytes", ":", size>>16, 64<<10, rate)
+	read("requests", "echo 3 >/proc/sys/vm/drop_caches; echo 0 >/sys/block/${d#/dev/}/queue/read_ahead_kb", requests, 4096, requests)
 }
 
 // guestMemory is how much of the guest's memory the host holds.
@@ -299,8 +313,10 @@ func testCgroupV2(ctx context.Context, t *testing.T, vm *uvm.UtilityVM) {
 			t.Error(err)
 		}
 	}()
-	got := finish(ctx, t, cow.Command(vm, "/run/tests/qemu.test", "-test.v", "-test.run", "^TestCgroupOnHost$"))
-	if got.code != 0 || !strings.Contains(got.stdout, "--- PASS: TestCgroupOnHost") || !strings.Contains(got.stdout, "version 2") {
-		t.Errorf("%+v", got)
+	for _, name := range []string{"TestCgroupOnHost", "TestCgroupWeight"} {
+		got := finish(ctx, t, cow.Command(vm, "/run/tests/qemu.test", "-test.v", "-test.run", "^"+name+"$"))
+		if got.code != 0 || !strings.Contains(got.stdout, "--- PASS: "+name) || !strings.Contains(got.stdout, "version 2") || strings.Contains(got.stdout, "refused") {
+			t.Errorf("%+v", got)
+		}
 	}
 }
