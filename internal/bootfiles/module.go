@@ -15,7 +15,7 @@ import (
 type module struct {
 	name    string
 	path    string // below the modules' folder, without a compression's extension
-	data    []byte // without the signature
+	data    []byte // without the signature and the types
 	release string // of the kernel that it is for
 	deps    []string
 	soft    []string // as written: module names or aliases
@@ -41,7 +41,7 @@ func readModule(name string, size int64, r io.Reader) (*module, error) {
 		}
 		name = strings.TrimSuffix(name, ext)
 	}
-	m := &module{name: moduleName(name), path: name, data: stripSignature(data)}
+	m := &module{name: moduleName(name), path: name, data: stripTypes(stripSignature(data))}
 	if err := checkPath(m.path); err != nil {
 		return nil, err
 	}
