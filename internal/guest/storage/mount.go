@@ -26,6 +26,15 @@ type MountRequest struct {
 	Data     string // "" for what the file system needs
 	DAX      bool   // ask for direct access, and do without when there is none
 	Modules  Loader // inserts the file system's module; nil leaves it to the kernel
+
+	// Gone reports whether Device is not the one that is meant any more, and
+	// not worth waiting for; nil if that cannot be.
+	Gone func() bool
+}
+
+// isFinal reports whether an attempt is the last.
+func (r MountRequest) isFinal(err error) bool {
+	return !isNotReady(err) || r.Gone != nil && r.Gone()
 }
 
 // Mount mounts a block device. Until the deadline it bears with a device that
@@ -35,7 +44,7 @@ func Mount(deadline time.Time, r MountRequest) error {
 		err := devices.wait(deadline, func() (bool, error) {
 			var err error
 			r.FSType, err = fsTypeOf(r.Device)
-			return !isNotReady(err), err
+			return r.isFinal(err), err
 		})
 		if err != nil {
 			return err
@@ -54,7 +63,7 @@ func Mount(deadline time.Time, r MountRequest) error {
 	for _, data := range mountData(r) {
 		err = devices.wait(deadline, func() (bool, error) {
 			err := unix.Mount(r.Device, r.Target, r.FSType, flags, data)
-			return !isNotReady(err), err
+			return r.isFinal(err), err
 		})
 		// What a kernel or device without DAX says to the option.
 		if !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.EOPNOTSUPP) {

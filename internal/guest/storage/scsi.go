@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/byrevm/byre/hcsschema"
 	"github.com/byrevm/byre/internal/place"
 )
@@ -26,11 +28,28 @@ func AddDisk(d hcsschema.LCOWMappedVirtualDisk, modules Loader) error {
 	}
 	deadline := time.Now().Add(deviceWait)
 	return mountAt(d.MountPath, 0o700, func(at string) error {
-		dev, err := findDisk(deadline, int(d.Controller), int(d.Lun))
-		if err != nil {
-			return err
+		for {
+			dev, err := findDisk(deadline, int(d.Controller), int(d.Lun))
+			if err != nil {
+				return err
+			}
+			// The kernel hears of disks that come and go in any order: what is
+			// found may be the disk that was there before, about to go.
+			gone := func() bool { return !isDisk(int(d.Controller), int(d.Lun), dev) }
+			err = Mount(deadline, MountRequest{Device: dev, Target: at, ReadOnly: d.ReadOnly, Modules: modules, Gone: gone})
+			if !gone() {
+				return err
+			}
+			if err == nil {
+				if err := unix.Unmount(at, unix.MNT_DETACH); err != nil {
+					return &os.PathError{Op: "unmount", Path: dev, Err: err}
+				}
+				err = &os.PathError{Op: "mount", Path: dev, Err: unix.ENODEV}
+			}
+			if time.Now().After(deadline) {
+				return err
+			}
 		}
-		return Mount(deadline, MountRequest{Device: dev, Target: at, ReadOnly: d.ReadOnly, Modules: modules})
 	})
 }
 
@@ -58,7 +77,7 @@ func checkAddress(d hcsschema.LCOWMappedVirtualDisk) error {
 
 // findDisk returns the device node of a SCSI disk.
 func findDisk(deadline time.Time, controller, lun int) (string, error) {
-	looked := false
+	looked, seen := false, false
 	var dev string
 	err := devices.wait(deadline, func() (bool, error) {
 		at, err := diskAddress(controller, lun)
@@ -68,7 +87,7 @@ func findDisk(deadline time.Time, controller, lun int) (string, error) {
 		blocks := filepath.Join(at.dir(), "block")
 		entries, err := os.ReadDir(blocks)
 		switch {
-		case len(entries) == 1 && !isEmpty(filepath.Join(blocks, entries[0].Name())):
+		case len(entries) == 1 && !isEmpty(filepath.Join(blocks, entries[0].Name())) && !isDead(at.dir()):
 			dev = "/dev/" + entries[0].Name()
 			return true, nil
 		case len(entries) == 1:
@@ -81,6 +100,11 @@ func findDisk(deadline time.Time, controller, lun int) (string, error) {
 		case err != nil && !isNotReady(err):
 			return true, err
 		}
+		_, err = os.Stat(at.dir())
+		if seen && err != nil {
+			looked = false // it was the disk before
+		}
+		seen = err == nil
 		if !looked {
 			// A disk that was plugged in before the controller's driver came
 			// is not seen until somebody looks.
@@ -100,6 +124,27 @@ func findDisk(deadline time.Time, controller, lun int) (string, error) {
 func isEmpty(block string) bool {
 	b, err := os.ReadFile(filepath.Join(block, "size"))
 	return err == nil && strings.TrimSpace(string(b)) == "0"
+}
+
+// isDead reports whether a disk can never be read again: it is on its way out,
+// or the kernel has given it up.
+func isDead(dir string) bool {
+	b, err := os.ReadFile(filepath.Join(dir, "state"))
+	switch strings.TrimSpace(string(b)) {
+	case "offline", "transport-offline", "cancel", "deleted":
+		return err == nil
+	}
+	return false
+}
+
+// isDisk reports whether dev is still the disk of an address.
+func isDisk(controller, lun int, dev string) bool {
+	at, err := diskAddress(controller, lun)
+	if err != nil {
+		return false
+	}
+	_, err = os.Stat(filepath.Join(at.dir(), "block", filepath.Base(dev)))
+	return err == nil && !isDead(at.dir())
 }
 
 // forget makes the kernel forget a disk, if it has one of that address.
