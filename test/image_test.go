@@ -80,7 +80,14 @@ func TestImages(t *testing.T) {
 	if got := verb(t, "image", "ls"); !strings.Contains(got.stdout, ref) {
 		t.Errorf("image ls: %q", got.stdout)
 	}
-	verb(t, "image", "rm", ref)
+	if got := verb(t, "__completeNoDesc", "image", "rm", ""); !strings.Contains(got.stdout, ref+"\n") {
+		t.Errorf("completion: %q lacks %q", got.stdout, ref)
+	}
+	cmd := byre(ctx, t, "image", "rm", "nosuch", ref) // the second goes though the first is not there
+	cmd.Env = append(cmd.Env, cache)
+	if got := call(t, cmd); got.code != 125 || got.stdout != ref+"\n" || !strings.Contains(got.stderr, "nosuch") {
+		t.Errorf("image rm: %+v", got)
+	}
 	if got := refs(t); slices.Contains(got, ref) {
 		t.Errorf("image ls after rm: %q", got)
 	}

@@ -128,6 +128,8 @@ func TestRunCodes(t *testing.T) {
 		{"never pulled", []string{"--pull", "never", "localhost:1/x", "true"}, 125, "localhost:1/x"},
 		{"platform", []string{"--platform", "linux/s390x", image, "true"}, 125, "s390x"},
 		{"boot files", []string{"--boot-files", "/no/such/folder", image, "true"}, 125, "/no/such/folder"},
+		{"no boot files", []string{"--boot-files", t.TempDir(), image, "true"}, 125, "byre boot build"},
+		{"name", []string{"--name", "../x", image, "true"}, 125, "--name"},
 		{"publish", []string{"-p", "80", image, "true"}, 125, "HOSTPORT"},
 		{"network", []string{"--network", "host", image, "true"}, 125, "want nat"},
 		{"volume", []string{"-v", "/nope:/b", image, "true"}, 125, "no such file"},

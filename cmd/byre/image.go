@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -106,13 +107,15 @@ func newImageRm() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			for _, ref := range args {
+			var errs []error
+			for _, ref := range args { // one that is not there does not keep the others
 				if err := cache.Remove(cmd.Context(), ref); err != nil {
-					return err
+					errs = append(errs, err)
+					continue
 				}
 				fmt.Fprintf(cmd.OutOrStdout(), "%s\n", ref)
 			}
-			return nil
+			return errors.Join(errs...)
 		},
 	}
 }

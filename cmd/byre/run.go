@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -28,7 +29,8 @@ func newRun() *cobra.Command {
 IMAGE is a reference of a registry, an OCI layout folder, or an OCI or docker
 archive. The exit code is the command's; 125 if byre failed, 126 if the command
 cannot be run, 127 if it is not there. The container and its VM are gone when
-byre returns. It reaches what this host reaches, except the host's loopback;
+byre returns. Signals go to the command; the third that asks for the end, and
+the end of byre's terminal, end the VM. It reaches what this host reaches, except the host's loopback;
 nothing reaches it but by the ports that are published.`,
 		Example: `  byre run alpine echo hello
   byre run --rm -p 8080:80 nginx
@@ -203,7 +205,7 @@ func (r *run) boot(ctx context.Context, opts *uvm.OptionsLCOW) (*uvm.UtilityVM, 
 	defer r.progress.fail(name)
 	vm, err := uvm.CreateLCOW(ctx, opts)
 	if err != nil {
-		return nil, err
+		return nil, withoutBootFiles(opts.BootFilesPath, err)
 	}
 	err = vm.Start(ctx)
 	r.report.vm = vm.Timeline()
@@ -217,6 +219,17 @@ func (r *run) boot(ctx context.Context, opts *uvm.OptionsLCOW) (*uvm.UtilityVM, 
 		return nil, err
 	}
 	return vm, nil
+}
+
+// withoutBootFiles adds to err what to do if there is nothing to boot from in a
+// folder.
+func withoutBootFiles(dir string, err error) error {
+	for _, kernel := range []string{uvm.KernelFile, uvm.UncompressedKernelFile} {
+		if _, serr := os.Stat(filepath.Join(dir, kernel)); serr == nil {
+			return err
+		}
+	}
+	return fmt.Errorf("%w: there are no boot files in %s: make some with byre boot build, or say where they are with --boot-files", err, dir)
 }
 
 func (r *run) inContainer(ctx context.Context, vm *uvm.UtilityVM, config container.Config) (int, error) {

@@ -6,8 +6,10 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/byrevm/byre/cow"
 	"github.com/byrevm/byre/hcsschema"
@@ -17,6 +19,11 @@ import (
 // docker does.
 const interrupts = 3
 
+// hangupGrace is how long the command may go on after byre's terminal was
+// closed. As the first process of its container it does not end by the signal
+// unless it handles it, and there is nobody left to send another.
+var hangupGrace = 10 * time.Second // shorter in tests
+
 // signals passes what byre is sent on to the container's process. Until there
 // is one, a signal that ends programs ends the run.
 type signals struct {
@@ -24,6 +31,7 @@ type signals struct {
 	queue  chan syscall.Signal // to be delivered; who delivers may have to wait for the guest
 	cancel context.CancelCauseFunc
 	subst  syscall.Signal // sent instead of SIGINT and SIGTERM; 0 sends those
+	term   bool           // byre began with a terminal
 	done   sync.WaitGroup
 
 	mu    sync.Mutex
@@ -32,6 +40,7 @@ type signals struct {
 	over  bool
 	asked int            // how often the end was asked for
 	last  syscall.Signal // ended the run
+	grace *time.Timer    // ends the run after a hang-up
 }
 
 // catchSignals starts to catch signals; the context ends when one ends the
@@ -40,9 +49,11 @@ func catchSignals(ctx context.Context, stopSignal string) (context.Context, *sig
 	ctx, cancel := context.WithCancelCause(ctx)
 	s := &signals{
 		ch: make(chan os.Signal, 32), queue: make(chan syscall.Signal, 32),
-		cancel: cancel, subst: signalNumber(stopSignal),
+		cancel: cancel, subst: signalNumber(stopSignal), term: hasTerminal(),
 	}
-	signal.Notify(s.ch, caught...)
+	signal.Notify(s.ch, slices.DeleteFunc(slices.Clone(caught), func(s os.Signal) bool {
+		return s == syscall.SIGHUP && signal.Ignored(s)
+	})...)
 	s.done.Go(func() {
 		defer close(s.queue)
 		for sig := range s.ch {
@@ -95,6 +106,9 @@ func (s *signals) stop() {
 	signal.Stop(s.ch)
 	s.mu.Lock()
 	s.over = true
+	if s.grace != nil {
+		s.grace.Stop()
+	}
 	s.mu.Unlock()
 	close(s.ch)
 	s.cancel(nil)
@@ -109,9 +123,17 @@ func (s *signals) receive(sig syscall.Signal) {
 	case syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT:
 		s.asked++
 		if s.p == nil || s.asked >= interrupts {
-			s.last = sig
-			s.cancel(fmt.Errorf("interrupted (%v)", sig))
+			s.end(sig)
 			return
+		}
+		if sig == syscall.SIGHUP && s.grace == nil && s.term && !hasTerminal() {
+			s.grace = time.AfterFunc(hangupGrace, func() {
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				if !s.over {
+					s.end(sig)
+				}
+			})
 		}
 	case syscall.SIGPIPE:
 		return // a stream of byre's own is gone; writing to it fails
@@ -124,6 +146,12 @@ func (s *signals) receive(sig syscall.Signal) {
 	default:
 		slog.Warn("signal not delivered: too many are under way", "signal", sig)
 	}
+}
+
+// end ends the run; mu is held.
+func (s *signals) end(sig syscall.Signal) {
+	s.last = sig
+	s.cancel(fmt.Errorf("interrupted (%v)", sig))
 }
 
 // deliver passes a signal on to the process.

@@ -14,3 +14,6 @@ var caught = []os.Signal{os.Interrupt, syscall.SIGTERM}
 
 // resized is never caught here: the console tells.
 const resized = syscall.Signal(28)
+
+// hasTerminal has no meaning where no signal tells that it was closed.
+func hasTerminal() bool { return false }
