@@ -225,10 +225,16 @@ func (c *Cmd) watch(ctx context.Context) {
 func (c *Cmd) copyIn(w io.Writer) {
 	src := &source{r: c.Stdin}
 	io.Copy(w, src) // that the process has stopped reading is no failure
+	err := src.err
+	if closeErr := c.Process.CloseStdin(context.Background()); closeErr != nil {
+		// It would wait for more for ever. One that is gone is not killed.
+		if killed, _ := c.Process.Kill(context.Background()); killed {
+			err = errors.Join(err, fmt.Errorf("closing stdin: %w", closeErr))
+		}
+	}
 	c.mu.Lock()
-	c.stdinErr = src.err
+	c.stdinErr = err
 	c.mu.Unlock()
-	c.Process.CloseStdin(context.Background()) // fails if the process is gone
 }
 
 // A source remembers why reading failed.

@@ -45,19 +45,26 @@ static WCHAR *give(const WCHAR *s)
 	return p;
 }
 
-/* A call counts, and may have to fail: at once, or late, as its result. */
+/* lock is held. */
+static LONG count(const char *name)
+{
+	int i = 0;
+	while (counts[i].name[0] && strcmp(counts[i].name, name))
+		i++;
+	strcpy(counts[i].name, name);
+	return ++counts[i].count;
+}
+
+/* A call counts, under its name and under "*", and may have to fail: at once,
+   or late, as its result. */
 static HRESULT script(const char *name, HRESULT *late)
 {
 	HRESULT code = S_OK;
 	*late = S_OK;
 	EnterCriticalSection(&lock);
-	int i = 0;
-	while (counts[i].name[0] && strcmp(counts[i].name, name))
-		i++;
-	strcpy(counts[i].name, name);
-	LONG n = ++counts[i].count;
-	for (i = 0; i < n_failures; i++)
-		if (!strcmp(failures[i].name, name) && (!failures[i].nth || failures[i].nth == n)) {
+	LONG n = count(name), any = count("*");
+	for (int i = 0; i < n_failures; i++)
+		if ((!strcmp(failures[i].name, name) && (!failures[i].nth || failures[i].nth == n)) || (!strcmp(failures[i].name, "*") && failures[i].nth == any)) {
 			if (failures[i].late)
 				*late = failures[i].code;
 			else
@@ -228,6 +235,9 @@ API operation *WINAPI HcsCreateOperation(const void *context, void *callback)
 {
 	(void)context;
 	(void)callback;
+	HRESULT late;
+	if (script("HcsCreateOperation", &late))
+		return NULL; /* there is no memory */
 	operation *op = calloc(1, sizeof *op);
 	op->magic = OPERATION;
 	op->refs = 1;

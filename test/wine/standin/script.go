@@ -18,7 +18,7 @@ type Script struct {
 
 // A Failure fails the n-th call of a function.
 type Failure struct {
-	Call string // the name of the function of computecore.dll
+	Call string // the name of the function of computecore.dll, or "*" for any
 	Nth  int    // from 1; 0 is every call
 	Code uint32 // HRESULT
 	// Late fails the operation, after it was begun; otherwise the function

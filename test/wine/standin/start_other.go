@@ -26,6 +26,14 @@ func Start(t T, mem *hcstest.Engine, script Script) *Bench {
 	return &Bench{Service: s, dll: &scripted{Service: s, script: script, counts: make(map[string]int)}}
 }
 
+// Count returns how often a function of the DLL was called, or, for "*", any.
+func (b *Bench) Count(name string) int {
+	s := b.dll.(*scripted)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.counts[name]
+}
+
 // otherBuild is the build that an engine is to have.
 func otherBuild(h hcs.HostInfo) int { return cmp.Or(h.Build, 19041) }
 
@@ -55,13 +63,14 @@ var names = map[computecore.Call]string{
 func (s *scripted) begin(name string) uint32 {
 	s.mu.Lock()
 	s.counts[name]++
-	n := s.counts[name]
+	s.counts["*"]++
+	n, any := s.counts[name], s.counts["*"]
 	s.mu.Unlock()
 	if s.script.Delay > 0 {
 		time.Sleep(s.script.Delay)
 	}
 	for _, f := range s.script.Fail {
-		if f.Call == name && (f.Nth == 0 || f.Nth == n) {
+		if f.Call == name && (f.Nth == 0 || f.Nth == n) || f.Call == "*" && f.Nth == any {
 			return f.Code
 		}
 	}

@@ -98,7 +98,7 @@ func (b *Bench) Left() int {
 // otherBuild is 0: the build is asked of Windows.
 func otherBuild(hcs.HostInfo) int { return 0 }
 
-// Count returns how often a function of the DLL was called.
+// Count returns how often a function of the DLL was called, or, for "*", any.
 func (b *Bench) Count(name string) int {
 	s := append([]byte(name), 0)
 	n, _, _ := procCount.Call(uintptr(unsafe.Pointer(&s[0])))
