@@ -89,7 +89,12 @@ func connected(ctx context.Context, t *testing.T, vm *uvm.UtilityVM, img *contai
 // webOnLoopback serves "hello from the host" on the loopback and returns its port.
 func webOnLoopback(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	return webOn(t, "127.0.0.1:0")
+}
+
+func webOn(t *testing.T, address string) int {
+	t.Helper()
+	l, err := net.Listen("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +107,12 @@ func webOnLoopback(t *testing.T) int {
 // echoUDP answers datagrams on the loopback with what they say, twice.
 func echoUDP(t *testing.T) int {
 	t.Helper()
-	c, err := net.ListenPacket("udp", "127.0.0.1:0")
+	return echoOn(t, "127.0.0.1:0")
+}
+
+func echoOn(t *testing.T, address string) int {
+	t.Helper()
+	c, err := net.ListenPacket("udp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,7 +159,7 @@ func TestNetwork(t *testing.T) {
 	vm := boot(ctx, t, o)
 	web, echo := webOnLoopback(t), echoUDP(t)
 	tcp, udp := free(t, "tcp"), free(t, "udp")
-	four := hns.HNSEndpoint{}
+	four := hns.HNSEndpoint{IPConfigs: []hns.IPConfig{{IPAddress: net.ParseIP("fd62:7972:66::2"), PrefixLength: 64}}}
 	four.Policies = append(four.Policies, hns.NewPolicy(hns.PolicyHostLoopback),
 		hns.NewPolicy(hns.PortPolicy{Type: hns.PolicyNAT, Protocol: "TCP", InternalPort: 80, ExternalPort: tcp}),
 		hns.NewPolicy(hns.PortPolicy{Type: hns.PolicyNAT, Protocol: "UDP", InternalPort: 7, ExternalPort: udp}))
@@ -161,7 +171,8 @@ func TestNetwork(t *testing.T) {
 	step(t, "interfaces", func(ctx context.Context, t *testing.T) {
 		got := do(ctx, t, c, "ip -o addr; ip route; ip -6 route; cat /etc/resolv.conf; cat /sys/class/net/eth0/mtu")
 		for _, want := range []string{
-			"lo    inet 127.0.0.1/8", "eth0    inet 10.213.", "/28 ", "eth1    inet6 fd62:7972:65::2/64",
+			"lo    inet 127.0.0.1/8", "eth0    inet 10.213.", "/28 ", "eth0    inet6 fd62:7972:66::2/64", "eth1    inet6 fd62:7972:65::2/64",
+			"default via fd62:7972:66::1 dev eth0",
 			"default via " + gateway + " dev eth0", "default via fd62:7972:65::1 dev eth1",
 			"nameserver " + gateway + "\n", "nameserver fd62:7972:65::1\n", "\n65520\n",
 		} {
@@ -179,7 +190,11 @@ func TestNetwork(t *testing.T) {
 		if got.stdout != "abab" {
 			t.Errorf("UDP: got %+v", got)
 		}
-		if got := do(ctx, t, c, "ping -c 1 -W 10 "+gateway+" && ping -c 1 -W 10 fd62:7972:65::1"); got.code != 0 {
+		got = do(ctx, t, c, fmt.Sprintf("wget -q -O - http://[fd62:7972:66::1]:%d/; /t/net ask [fd62:7972:66::1]:%d ab", webOn(t, "[::1]:0"), echoOn(t, "[::1]:0")))
+		if got.stdout != "hello from the hostabab" {
+			t.Errorf("IPv6: got %+v", got)
+		}
+		if got := do(ctx, t, c, "ping -c 1 -W 10 "+gateway+" && ping -c 1 -W 10 fd62:7972:65::1 && ping -c 1 -W 10 fd62:7972:66::1"); got.code != 0 {
 			t.Errorf("ping: got %+v", got)
 		}
 	})
@@ -296,6 +311,11 @@ func TestRunNetwork(t *testing.T) {
 	second := call(t, byre(ctx, t, "run", "-p", fmt.Sprintf("%d:80", port), testImage(t), "true"))
 	if second.code != 125 || !strings.Contains(second.stderr, "address already in use") {
 		t.Errorf("got %+v", second)
+	}
+	unused := free(t, "udp")
+	twice := call(t, byre(ctx, t, "run", "-p", fmt.Sprintf("%d:80/udp", unused), "-p", fmt.Sprintf("%d:81/udp", unused), testImage(t), "true"))
+	if twice.code != 125 || !strings.Contains(twice.stderr, "address already in use") {
+		t.Errorf("got %+v", twice)
 	}
 	cmd.Process.Signal(syscall.SIGTERM)
 	io.Copy(io.Discard, out)
