@@ -5,8 +5,8 @@
 #
 #   hack/wine.sh [pattern of tests]
 #
-# Of uvm and container those tests are run whose outcome depends on the system;
-# the others are the same code as elsewhere.
+# Of uvm, container and cmd/byre those tests are run whose outcome depends on
+# the system; the others are the same code as elsewhere.
 #
 # The Wine prefix is made once, in the cache folder, and used by one run at a
 # time. It has a wineserver of its own, which this script ends.
@@ -64,7 +64,7 @@ grep -q "$mark" "$at" || { echo "wine.sh: $at is not what it was, look at its fa
 sed "s|$mark|NTStatus(0xC0000002), $mark|" "$at" >"$work/at_windows.go"
 printf '{"Replace": {"%s": "%s"}}\n' "$at" "$work/at_windows.go" >"$work/overlay.json"
 
-packages="./internal/engine/computecore ./internal/engine ./hns ./uvm ./container ./test/wine"
+packages="./internal/engine/computecore ./internal/engine ./hns ./uvm ./container ./cmd/byre ./test/wine"
 for p in $packages; do
 	name=$(echo "$p" | tr -d . | tr / -)
 	GOOS=windows GOARCH=amd64 CGO_ENABLED=0 go test -c -overlay "$work/overlay.json" -o "$work/test$name.exe" "$p"
@@ -99,7 +99,7 @@ test() { # package, build, pattern of tests unless one was asked for
 last=
 for build in $(ls uvm/testdata/golden | sed -n 's/^[a-z]*-\([0-9]*\)-.*/\1/p' | sort -nu); do
 	setbuild "$build"
-	test ./test/wine "$build"
+	test ./test/wine "$build" 'Golden|Host'
 	last=$build
 done
 test ./internal/engine/computecore "$last"
@@ -107,4 +107,6 @@ test ./internal/engine "$last"
 test ./hns "$last"
 test ./uvm "$last" 'MemoryProcess|RunsAs|Windows|VSMB|Create|Default|Life|Case11|Case59|Case83|VPMEMShares|VPMEMFails|Pipe|NetNS|Stats|CombineLayers'
 test ./container "$last" 'Folder|Managed|Layer|Scratch|Connect'
+test ./cmd/byre "$last" 'OnStandin|Console'
+test ./test/wine "$last" Failures
 exit $failed

@@ -172,6 +172,8 @@ func TestVerbsOnStandin(t *testing.T) {
 	}{
 		{[]string{"--help"}, 0, "byre run --rm"},
 		{[]string{"run", "--help"}, 0, "byre run [flags] IMAGE"},
+		{[]string{"run", "--help"}, 0, "Default Switch"},
+		{[]string{"run", "--help"}, 0, `%ProgramFiles%\Linux Containers`},
 		{[]string{"selftest", "--help"}, 0, "conformance suite"},
 		{[]string{"version"}, 0, "windows/amd64"},
 		{[]string{"nope"}, codeFailed, `unknown command "nope"`},

@@ -75,6 +75,7 @@ func (f *runFlags) add(s *pflag.FlagSet) {
 	f.netFlags.add(s)
 	s.StringArrayVarP(&f.volume, "volume", "v", nil, "`/host:/guest[:ro]`: a folder or file of the host that the container gets")
 	s.StringArrayVar(&f.mount, "mount", nil, "the same as a list: `type=bind,source=,target=[,readonly]`")
+	hostFlags(s)
 }
 
 // check refuses what cannot be had before anything is made.
