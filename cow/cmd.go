@@ -2,6 +2,7 @@ package cow
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -49,6 +50,7 @@ type Cmd struct {
 	mu       sync.Mutex     // guards what follows
 	copyErr  error          // of stdout or stderr, the first one
 	stdinErr error
+	starved  error // why the process was killed: its stdin could not be closed
 	cut      error // why the streams were closed before their end
 	copied   bool  // they have ended
 
@@ -61,8 +63,8 @@ type Cmd struct {
 // An ExitError is the end of a process that did not exit with code 0.
 type ExitError struct {
 	Code int
-	// Cause is the error of the context that ended before the process, if
-	// one did: the process was killed for it.
+	// Cause is why the process was killed, if it was: the error of the context
+	// that ended before it, or that its stdin could not be closed.
 	Cause error
 }
 
@@ -175,11 +177,11 @@ func (c *Cmd) Wait() error {
 	if err != nil {
 		return err
 	}
-	if code != 0 {
-		return &ExitError{Code: code, Cause: c.ctxErr}
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if code != 0 {
+		return &ExitError{Code: code, Cause: cmp.Or(c.ctxErr, c.starved)}
+	}
 	switch {
 	case c.cut != nil:
 		return c.cut
@@ -225,16 +227,26 @@ func (c *Cmd) watch(ctx context.Context) {
 func (c *Cmd) copyIn(w io.Writer) {
 	src := &source{r: c.Stdin}
 	io.Copy(w, src) // that the process has stopped reading is no failure
-	err := src.err
-	if closeErr := c.Process.CloseStdin(context.Background()); closeErr != nil {
-		// It would wait for more for ever. One that is gone is not killed.
-		if killed, _ := c.Process.Kill(context.Background()); killed {
-			err = errors.Join(err, fmt.Errorf("closing stdin: %w", closeErr))
-		}
-	}
 	c.mu.Lock()
-	c.stdinErr = err
+	c.stdinErr = src.err
 	c.mu.Unlock()
+	if err := c.Process.CloseStdin(context.Background()); err != nil {
+		c.starve(fmt.Errorf("closing stdin: %w", err))
+	}
+}
+
+// starve ends a process that would wait for the end of its stdin for ever;
+// err is why. One that is gone already is left alone.
+func (c *Cmd) starve(err error) {
+	set := func(err error) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.starved = err
+	}
+	set(err) // before the exit is seen
+	if killed, _ := c.Process.Kill(context.Background()); !killed {
+		set(nil)
+	}
 }
 
 // A source remembers why reading failed.

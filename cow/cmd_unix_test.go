@@ -300,3 +300,31 @@ func TestLostProcess(t *testing.T) {
 		t.Errorf("got %v, want bridge closed", err)
 	}
 }
+
+// A stubbornHost cannot close the stdin of its processes.
+type stubbornHost struct{ localHost }
+
+func (h *stubbornHost) CreateProcess(ctx context.Context, config any) (Process, error) {
+	p, err := h.localHost.CreateProcess(ctx, config)
+	return stubborn{p}, err
+}
+
+type stubborn struct{ Process }
+
+func (stubborn) CloseStdin(context.Context) error { return errStubborn }
+
+var errStubborn = errors.New("not closed")
+
+// A process whose stdin cannot be closed would wait for more for ever.
+func TestCloseStdinFails(t *testing.T) {
+	c := Command(&stubbornHost{localHost{os: "linux", oci: true}}, "cat")
+	c.Stdin = strings.NewReader("x")
+	if err := c.Run(t.Context()); !errors.Is(err, errStubborn) {
+		t.Errorf("got error %v, want %v", err, errStubborn)
+	}
+	c = Command(&stubbornHost{localHost{os: "linux", oci: true}}, "true")
+	c.Stdin = strings.NewReader("")
+	if err := c.Run(t.Context()); err != nil && !errors.Is(err, errStubborn) { // whichever is first
+		t.Errorf("got error %v", err)
+	}
+}
