@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"strings"
 	"sync"
@@ -50,15 +51,32 @@ func (g *guestLog) lastWords() string {
 	return strings.Join(words[:min(len(words), logLines)], "\n") // a crash says what it is first
 }
 
-// printable returns text of the guest without what would change a terminal.
+// printable returns a line of the guest without what would change a terminal.
 func printable(b []byte) string {
 	return strings.Map(func(r rune) rune {
 		if r == '\t' {
 			return ' '
 		}
-		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
-			return '.'
-		}
-		return r
+		return visible(r)
 	}, strings.ToValidUTF8(string(b), "?"))
+}
+
+// printError prints what went wrong. A guest, an image or a registry may have
+// put words into it, which must not change a terminal either.
+func printError(w io.Writer, err error) {
+	text := strings.Map(func(r rune) rune {
+		if r == '\n' || r == '\t' {
+			return r
+		}
+		return visible(r)
+	}, strings.ToValidUTF8(err.Error(), "?"))
+	fmt.Fprintf(w, "byre: %s\n", text)
+}
+
+// visible replaces the characters that control a terminal.
+func visible(r rune) rune {
+	if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
+		return '.'
+	}
+	return r
 }

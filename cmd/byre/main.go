@@ -52,7 +52,7 @@ func Main(args []string) int {
 			return code
 		}
 	}
-	fmt.Fprintf(os.Stderr, "byre: %v\n", err)
+	printError(os.Stderr, err)
 	return code
 }
 

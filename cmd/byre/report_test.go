@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -52,6 +54,16 @@ func TestLastWords(t *testing.T) {
 		g.Write([]byte(s))
 	}
 	if got, want := g.lastWords(), "\tpanic: no.[2J\n\tgoroutine 1:"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// Words of a guest, an image or a registry in an error cannot change a
+// terminal.
+func TestPrintError(t *testing.T) {
+	var out strings.Builder
+	printError(&out, errors.New("guest: \x1b]0;title\x07 \xff\u009b31m\r\x7fünï\nthe guest said:\n\tpanic"))
+	if got, want := out.String(), "byre: guest: .]0;title. ?.31m..ünï\nthe guest said:\n\tpanic\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }

@@ -99,7 +99,7 @@ func (r *run) do(ctx context.Context) (code int, err error) {
 		code, err = 128+int(s), fmt.Errorf("interrupted (%v)", s)
 	}
 	if err != nil { // before the report, whose end is the end of stderr
-		fmt.Fprintf(os.Stderr, "byre: %v\n", err)
+		printError(os.Stderr, err)
 	}
 	r.report.print(os.Stderr, f, code, err)
 	return code, nil
