@@ -116,6 +116,9 @@ func TestLocal(t *testing.T) {
 				t.Fatalf("got %v, want %v", err, tt.want)
 			}
 			noLeftovers(t, c)
+			if tt.name == "folder of two" && !strings.HasSuffix(fmt.Sprint(err), "name one: docker.io/library/one:1.0, other") {
+				t.Errorf("got %v", err)
+			}
 			if err != nil {
 				return
 			}

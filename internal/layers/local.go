@@ -2,14 +2,16 @@ package layers
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
-	"sort"
+	"slices"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -87,24 +89,20 @@ func (l layout) find(ctx context.Context, name string, p v1.Platform) (*imageSou
 		return nil, fmt.Errorf("%w: index.json: %w", ErrInvalid, err)
 	}
 	var found []v1.Descriptor
-	names := map[string]bool{}
+	names := map[string]string{} // what to say for what the index says
 	for _, d := range index.Manifests {
 		n := d.Annotations[refName]
 		full := d.Annotations[imageName]
 		if name == "" || name == n || name == full || name == d.Digest.String() || full != "" && sameRef(name, full) {
 			found = append(found, d)
-			names[n+full] = true
+			names[n+" "+full] = cmp.Or(full, n, d.Digest.String())
 		}
 	}
 	switch {
 	case len(found) == 0:
 		return nil, fmt.Errorf("image %q in the layout: %w", name, ErrNotFound)
 	case len(names) > 1:
-		var list []string
-		for n := range names {
-			list = append(list, n)
-		}
-		sort.Strings(list)
+		list := slices.Sorted(maps.Values(names))
 		return nil, fmt.Errorf("%w: the layout has several images, name one: %s", ErrInvalid, strings.Join(list, ", "))
 	}
 	d, err := choose(found, p)
