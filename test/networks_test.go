@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -81,18 +82,35 @@ func TestNetworkKinds(t *testing.T) {
 		}
 	})
 	step(t, "outbound by the interface of CNI", func(ctx context.Context, t *testing.T) {
+		const large = 3000000                 // bytes, each way, by an MTU of 1400
 		l, err := net.Listen("tcp", "[::]:0") // of the bridge that the plugin has made
 		if err != nil {
 			t.Fatal(err)
 		}
-		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.RemoteAddr+"\n") })}
+		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/large" {
+				w.Write(make([]byte, large))
+				return
+			}
+			fmt.Fprintln(w, r.RemoteAddr)
+		})}
 		go server.Serve(l)
 		defer server.Close()
 		port := l.Addr().(*net.TCPAddr).Port
-		got := do(ctx, t, b, fmt.Sprintf("wget -q -O - http://192.0.2.1:%d/ 'http://[fd00:1ab::1]:%d/'; head -c 3000000 /dev/zero | wget -q -O /dev/null --post-file=- http://192.0.2.1:%d/; echo $?", port, port, port))
+		got := do(ctx, t, b, fmt.Sprintf("wget -q -O - http://192.0.2.1:%d/ 'http://[fd00:1ab::1]:%d/'; wget -q -O - http://192.0.2.1:%d/large | wc -c; "+
+			"mkdir /www && head -c %d /dev/zero >/www/large && httpd -p 80 -h /www", port, port, port, large))
 		lines := strings.Split(got.stdout, "\n")
-		if len(lines) < 3 || !strings.HasPrefix(lines[0], "192.0.2.2:") || !strings.HasPrefix(lines[1], "[fd00:1ab::2]:") {
+		if len(lines) < 3 || !strings.HasPrefix(lines[0], "192.0.2.2:") || !strings.HasPrefix(lines[1], "[fd00:1ab::2]:") ||
+			strings.TrimSpace(lines[2]) != fmt.Sprint(large) || got.code != 0 {
 			t.Errorf("got %+v", got)
+		}
+		r, err := http.Get("http://192.0.2.2/large")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Body.Close()
+		if got, err := io.Copy(io.Discard, r.Body); got != large || err != nil {
+			t.Errorf("got %d bytes, %v, want %d", got, err, large)
 		}
 	})
 	serve := func(ctx context.Context, t *testing.T) {
@@ -231,5 +249,16 @@ func TestRunNetworkKinds(t *testing.T) {
 	got = call(t, byre(ctx, t, "run", "--network", "cni:nowhere", testImage(t), "true"))
 	if got.code != 125 || !strings.Contains(got.stderr, "nowhere") {
 		t.Errorf("got %+v", got)
+	}
+	absent := `{"cniVersion":"1.0.0","name":"absent","plugins":[{"type":"bridge","bridge":"lab1"},{"type":"no-such-plugin"}]}`
+	if err := os.WriteFile(filepath.Join(os.Getenv("NETCONFPATH"), "absent.conflist"), []byte(absent), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got = call(t, byre(ctx, t, "run", "--network", "cni:absent", testImage(t), "true"))
+	if got.code != 125 || !strings.Contains(got.stderr, `plugin "no-such-plugin": not found in`) {
+		t.Errorf("got %+v", got)
+	}
+	if got := remaining(t, "byre", "veth", "lab1"); len(got) != 0 {
+		t.Errorf("%v are left", got)
 	}
 }
