@@ -2,7 +2,6 @@ package container
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"path"
@@ -328,12 +327,8 @@ func (k *Container) stage(name string, began time.Time) {
 // guestSpec returns the spec as the agent gets it: a copy whose root is the
 // union and whose network the namespace, without what belongs to the host.
 func guestSpec(spec *specs.Spec, rootfs, namespace string) (*specs.Spec, error) {
-	b, err := json.Marshal(spec)
+	s, err := copySpec(spec)
 	if err != nil {
-		return nil, err
-	}
-	s := new(specs.Spec)
-	if err := json.Unmarshal(b, s); err != nil {
 		return nil, err
 	}
 	if s.Root == nil {
