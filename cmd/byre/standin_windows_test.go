@@ -8,12 +8,10 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/windows"
 
@@ -40,15 +38,10 @@ func TestMain(m *testing.M) {
 func runOnStandin(args []string) int {
 	t := new(programT)
 	guest := &hcstest.Guest{Program: shell}
-	b := standin.Host(t, hcstest.New(hcstest.Config{
+	standin.Host(t, hcstest.New(hcstest.Config{
 		Boot: guest.Boot, Host: hcs.HostInfo{PMemRemovable: true, Processors: 4}, Strict: true, CheckFiles: true,
 	}), standin.Script{})
 	code := Main(args)
-	// What was called off is ended in the background, and on Windows by the end
-	// of the process at the latest.
-	for began := time.Now(); b.Left() > 0 && time.Since(began) < 10*time.Second; {
-		runtime.Gosched()
-	}
 	for _, f := range slices.Backward(t.cleanup) {
 		f()
 	}

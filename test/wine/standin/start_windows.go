@@ -1,8 +1,10 @@
 package standin
 
 import (
+	"runtime"
 	"strings"
 	"sync"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/windows"
@@ -24,6 +26,9 @@ var (
 	procStart  = dll.NewProc("StandinStart")
 	procStop   = dll.NewProc("StandinStop")
 )
+
+// patience is how long after a test something may still be open.
+const patience = 10 * time.Second
 
 // one is held by the bench that there is: a process has the DLL once.
 var one sync.Mutex
@@ -56,6 +61,10 @@ func Start(t T, mem *hcstest.Engine, script Script) *Bench {
 	p.wg.Go(p.run)
 	t.Cleanup(func() {
 		defer one.Unlock()
+		// What was called off is ended in the background.
+		for began := time.Now(); b.Left() > 0 && time.Since(began) < patience; {
+			runtime.Gosched()
+		}
 		n := b.Handles()
 		if n == 0 {
 			b.Wait()
