@@ -120,6 +120,8 @@ func TestRunCodes(t *testing.T) {
 	}{
 		{"success", []string{"--timing", image, "true"}, 0, "VMM spawn"},
 		{"failure", []string{image, "sh", "-c", "exit 3"}, 3, ""},
+		{"terminated", []string{image, "sh", "-c", `sh -c "kill -TERM \$\$"; exit $?`}, 143, ""},
+		{"killed", []string{image, "sh", "-c", `sh -c "kill -KILL \$\$"; exit $?`}, 137, ""},
 		{"not found", []string{image, "nosuch"}, 127, "not in the container"},
 		{"not executable", []string{image, "/etc/passwd"}, 126, "cannot be executed"},
 		{"out of memory", []string{"-m", "16m", image, "tail", "/dev/zero"}, 137, ""},
