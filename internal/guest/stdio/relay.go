@@ -50,6 +50,11 @@ func transfer(dst io.Writer, src io.Reader) error {
 			case largest <- struct{}{}:
 				defer func() { <-largest }() // once: no buffer is larger
 				b = make([]byte, maxBuffer)
+				if d, err := newDrain(src); err == nil {
+					defer d.Close()
+					src = d
+					ahead()
+				}
 			default:
 			}
 		}
