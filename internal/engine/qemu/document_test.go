@@ -75,6 +75,7 @@ func TestNewMachine(t *testing.T) {
 		{`{"SchemaVersion":{"Major":1,"Minor":0}}`, "SchemaVersion", true},
 		{dev(`{"Plan9":{"Shares":[{"Name":"a"}]}}`), "Plan9.Shares", true},
 		{dev(`{"VirtualSmb":{}}`), "VirtualSmb", true},
+		{dev(`{"Mouse":{},"VirtualSmb":{"Shares":[{"Name":"os"}]}}`), "Windows guests do not run on QEMU", true},
 		{dev(`{"NetworkAdapters":{"99999999-0000-4000-8000-000000000001":{"EndpointId":"e","MacAddress":"00-15-5D-00-00-01"}}}`), "", false},
 		{dev(`{"NetworkAdapters":{"99999999-0000-4000-8000-000000000001":{}}}`), "EndpointId", false},
 		{dev(`{"NetworkAdapters":{"x":{"EndpointId":"e"}}}`), "network adapter", false},

@@ -82,9 +82,15 @@ var meaningless = map[string]string{
 	"VirtualMachine.Devices.Plan9":             "the server of file shares is part of the engine; a share that the document itself names is refused",
 }
 
+// windowsShares are what only Windows guests have.
+const windowsShares = "VirtualMachine.Devices.VirtualSmb"
+
 // checkMembers refuses the first member, in alphabetical order, that is on
-// neither list.
+// neither list; and a Windows guest as what it is, whatever member comes first.
 func checkMembers(names []string) error {
+	if slices.Contains(names, windowsShares) {
+		return fmt.Errorf("%w: Windows guests do not run on QEMU: member %s", hcs.ErrNotSupported, windowsShares)
+	}
 	for _, n := range names {
 		if _, ok := meaningless[n]; ok || slices.Contains(honoured, n) || strings.HasPrefix(n, "VirtualMachine.Devices.HvSocket.") {
 			continue
