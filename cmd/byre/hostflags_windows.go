@@ -2,6 +2,9 @@ package main
 
 import "github.com/spf13/pflag"
 
+// publishExample is a port as -p takes it here.
+const publishExample = "0.0.0.0:8080:80"
+
 // hostFlags says of the flags of byre run what they mean here, where that is
 // not what they mean on Linux.
 func hostFlags(s *pflag.FlagSet) {

@@ -29,11 +29,11 @@ func newRun() *cobra.Command {
 IMAGE is a reference of a registry, an OCI layout folder, or an OCI or docker
 archive. The exit code is the command's; 125 if byre failed, 126 if the command
 cannot be run, 127 if it is not there. The container and its VM are gone when
-byre returns. Signals go to the command; the third that asks for the end, and
-the end of byre's terminal, end the VM. It reaches what this host reaches, except the host's loopback;
-nothing reaches it but by the ports that are published.`,
+byre returns. Signals go to the command; the third that asks for the end, and the
+end of byre's terminal, end the VM. It reaches what this host reaches, except
+the host's loopback; nothing reaches it but by the ports that are published.`,
 		Example: `  byre run alpine echo hello
-  byre run --rm -p 8080:80 nginx
+  byre run --rm -p ` + publishExample + ` nginx
   byre run -it -e TERM --memory 512m --cpus 1.5 debian bash
   tar c . | byre run -i ./tools.tar tar t`,
 		Args:              cobra.MinimumNArgs(1),
