@@ -40,9 +40,8 @@ the host's loopback; nothing reaches it but by the ports that are published.`,
 		ValidArgsFunction: completeImage,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r := &run{flags: &f, image: args[0], args: args[1:]}
-			code, err := r.do(cmd.Context())
-			if err != nil || code != 0 {
-				return &exitError{code, err}
+			if code := r.do(cmd.Context()); code != 0 {
+				return &exitError{code, nil}
 			}
 			return nil
 		},
@@ -66,33 +65,24 @@ type run struct {
 	network  *network
 }
 
-// do runs the container and returns the exit code of byre. A code other than
-// 0 with a nil error is the command's own, or has been explained.
-func (r *run) do(ctx context.Context) (code int, err error) {
+// do runs the container and returns the exit code of byre, having explained
+// one that is not the command's own.
+func (r *run) do(ctx context.Context) (code int) {
 	f := r.flags
-	if err := f.check(); err != nil {
-		return codeFailed, err
-	}
-	spec, err := f.spec(r.args)
+	r.report = report{Image: r.image, began: time.Now()}
+	spec, plan, opts, err := r.prepare()
 	if err != nil {
-		return codeFailed, err
-	}
-	plan, err := f.plan()
-	if err != nil {
-		return codeFailed, err
-	}
-	opts, err := r.options(spec.Memory)
-	if err != nil {
-		return codeFailed, err
-	}
-	if f.tty && f.interactive && !isTerminal(os.Stdin) {
-		return codeFailed, errors.New("-t with -i needs a terminal as stdin")
+		printError(os.Stderr, err)
+		if f.json {
+			r.report.printJSON(os.Stderr, codeFailed, err)
+		}
+		return codeFailed
 	}
 	ctx, r.signals = catchSignals(ctx, f.stopSignal)
 	defer r.signals.stop()
 	r.progress = newProgress(os.Stderr)
 	defer r.progress.stop()
-	r.report = report{Image: r.image, ID: opts.ID, began: time.Now()}
+	r.report.ID = opts.ID
 	code, err = r.inNetwork(ctx, plan, opts, spec)
 	r.progress.stop()
 	if s, ok := r.signals.ended(); ok && err != nil {
@@ -102,7 +92,29 @@ func (r *run) do(ctx context.Context) (code int, err error) {
 		printError(os.Stderr, err)
 	}
 	r.report.print(os.Stderr, f, code, err)
-	return code, nil
+	return code
+}
+
+// prepare turns the flags into what they ask for, or refuses them before
+// anything is made.
+func (r *run) prepare() (spec container.SpecOptions, plan networkPlan, opts *uvm.OptionsLCOW, err error) {
+	f := r.flags
+	if err = f.check(); err != nil {
+		return
+	}
+	if spec, err = f.spec(r.args); err != nil {
+		return
+	}
+	if plan, err = f.plan(); err != nil {
+		return
+	}
+	if opts, err = r.options(spec.Memory); err != nil {
+		return
+	}
+	if f.tty && f.interactive && !isTerminal(os.Stdin) {
+		err = errors.New("-t with -i needs a terminal as stdin")
+	}
+	return
 }
 
 // inNetwork runs the container in the network that the flags ask for.
