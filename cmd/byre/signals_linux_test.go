@@ -71,7 +71,10 @@ func TestHangup(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer r.Close()
-			cmd := exec.Command("sh", "-c", c.trap+` exec "$0" -test.run '^TestHangup$'`, exe)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			// Whoever runs the test may ignore hang-ups, as nohup does.
+			cmd := exec.CommandContext(ctx, "env", "--default-signal=HUP", "sh", "-c", c.trap+` exec "$0" -test.run '^TestHangup$'`, exe)
 			cmd.Env = append(os.Environ(), "BYRE_TEST_CATCHING=1")
 			cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = slave, os.Stderr, os.Stderr, []*os.File{w}
 			cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
