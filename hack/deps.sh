@@ -3,7 +3,7 @@
 # are missing. Prints what it does to stderr; does nothing when all are there.
 set -eu
 
-packages="qemu-system-x86 qemu-utils gcc libc6-dev libseccomp-dev pkg-config busybox-static e2fsprogs erofs-utils kmod ca-certificates containernetworking-plugins wine64 gcc-mingw-w64-x86-64"
+packages="qemu-system-x86 qemu-utils gcc libc6-dev libseccomp-dev pkg-config busybox-static e2fsprogs erofs-utils ovmf kmod ca-certificates containernetworking-plugins wine64 gcc-mingw-w64-x86-64"
 
 missing=
 for p in $packages; do
