@@ -10,6 +10,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -62,7 +63,8 @@ func asInit() error {
 	}
 }
 
-// modules inserts those of the index that devices need.
+// modules inserts those of the index that devices need, but what belongs to
+// another kind of machine.
 func modules() error {
 	b, err := os.ReadFile("/lib/modules/modules.byre")
 	if err != nil {
@@ -77,6 +79,7 @@ func modules() error {
 	for line := range strings.Lines(string(b)) {
 		f := strings.Fields(line)
 		switch {
+		case slices.Contains(f, "on=hyperv"):
 		case len(f) >= 3 && f[0] == "mod":
 			m := module{path: f[2]}
 			for _, x := range f[3:] {
