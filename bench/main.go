@@ -9,6 +9,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -81,7 +82,8 @@ func bench(ctx context.Context) error {
 	if s.boot == "" || s.image == "" {
 		return fmt.Errorf("BYRE_BOOT_FILES and BYRE_TEST_IMAGE are not set: run make bench")
 	}
-	var results []result
+	results := []result{}
+	var failed error // the others are still worth their time
 	for _, b := range benchmarks {
 		if only != "" && !slices.Contains(strings.Split(only, ","), b.name) {
 			continue
@@ -89,7 +91,12 @@ func bench(ctx context.Context) error {
 		load := loadAverage()
 		r, err := b.run(ctx, s)
 		if err != nil {
-			return fmt.Errorf("%s: %w", b.name, err)
+			fmt.Fprintf(os.Stderr, "%s: %v\n", b.name, err)
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", b.name, err))
+			if ctx.Err() != nil {
+				break
+			}
+			continue
 		}
 		r.Ratio, r.Load = r.Ours/r.Theirs, load
 		results = append(results, r)
@@ -104,7 +111,7 @@ func bench(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(out, append(b, '\n'), 0o644)
+	return errors.Join(failed, os.WriteFile(out, append(b, '\n'), 0o644))
 }
 
 func loadAverage() float64 {
