@@ -94,14 +94,17 @@ func (vm *UtilityVM) AddEndpointsToNS(ctx context.Context, id string, endpoints 
 }
 
 // RemoveEndpointsFromNS takes endpoints out of the network namespace id of the
-// guest. Those that are not in it are no error. It goes on past one that it
+// guest, in the order of the list. Those that are not in it are no error. It goes on past one that it
 // cannot remove; it can then be called again. A namespace that was not added
 // is [ErrNetNSNotFound], unwrapped.
 func (vm *UtilityVM) RemoveEndpointsFromNS(ctx context.Context, id string, endpoints []*hns.HNSEndpoint) error {
 	return vm.withNetNS(ctx, id, func(ns *netNS) error {
-		return vm.removeNICs(ctx, ns, func(n *nic) bool {
-			return slices.ContainsFunc(endpoints, func(e *hns.HNSEndpoint) bool { return hns.CanonicalID(e.Id) == n.endpoint })
-		})
+		var errs []error
+		for _, e := range endpoints {
+			key := hns.CanonicalID(e.Id)
+			errs = append(errs, vm.removeNICs(ctx, ns, func(n *nic) bool { return n.endpoint == key }))
+		}
+		return errors.Join(errs...)
 	})
 }
 

@@ -29,7 +29,8 @@ type Config struct {
 	// with it. It may block. [FailNth] makes one.
 	Hook func(context.Context, Call) error
 
-	// Strict refuses documents with members that package hcsschema lacks.
+	// Strict refuses documents with members that package hcsschema lacks or
+	// has with another type. Without it they are recorded, and have no effect.
 	Strict bool
 
 	// CheckFiles fails where a file of the host does not exist.

@@ -164,3 +164,27 @@ func TestGuestBoot(t *testing.T) {
 	b.Close()
 	c.Close()
 }
+
+// A host of the recordings accepts every document: a member of another type is
+// recorded, and has no effect. A strict engine refuses it.
+func TestOtherTypes(t *testing.T) {
+	extra := `{"VirtualMachine":{"ComputeTopology":{"Processor":5},"Devices":{"Scsi":{"0":{}}}},"Unknown":[1]}`
+	doc, err := hcs.NewDocument(&hcsschema.ComputeSystem{VirtualMachine: &hcsschema.VirtualMachine{}}, extra)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := New(Config{})
+	s, err := e.Create(t.Context(), "vm", doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(s.Start(t.Context()), s.Modify(t.Context(), addDisk(0, "x")), s.Close()); err != nil {
+		t.Error(err)
+	}
+	if got := string(e.Calls()[0].Document); !strings.Contains(got, `"Processor":5`) {
+		t.Errorf("recorded %s", got)
+	}
+	if _, err := New(Config{Strict: true}).Create(t.Context(), "vm", doc); err == nil {
+		t.Error("a strict engine made it")
+	}
+}

@@ -44,7 +44,7 @@ var changes = map[string]change{
 		e.calls = slices.DeleteFunc(slices.Clone(e.calls), func(c seen) bool { return c.Op == "grant-access" })
 	},
 	"no guest request":          func(_ *replay, e *expectation) { e.calls = hostOnly(e.calls) },
-	"exempt":                    func(r *replay, e *expectation) { r.exempt[arg[string](r, e.Step, "hostPath")] = true },
+	"exempt":                    func(r *replay, e *expectation) { r.exempt[arg[string](r, e.Step, "hostPath")]++ },
 	"the guest is told the NIC": func(_ *replay, e *expectation) { tellNIC(e.calls) },
 	"the resource type is told": func(_ *replay, e *expectation) {
 		for _, c := range e.calls {
@@ -71,6 +71,10 @@ var changes = map[string]change{
 			})
 		}
 	},
+	"as what is attached":             expectDisk,
+	"the first name":                  firstName,
+	"the others go too":               removeOthers,
+	"the guest is not asked again":    func(r *replay, e *expectation) { e.calls = r.model.hostHalves(e.calls) },
 	"the NIC is disowned":             disownNIC,
 	"the guest is told its addresses": tellAddresses,
 	"as what is shared":               func(r *replay, e *expectation) { r.vsmb.expect(r, e) },
@@ -81,7 +85,7 @@ var changes = map[string]change{
 		}
 	},
 	"left out": func(r *replay, e *expectation) {
-		delete(r.exempt, arg[string](r, e.Step, "hostPath"))
+		r.exempt[arg[string](r, e.Step, "hostPath")]--
 		e.skip = true
 	},
 }

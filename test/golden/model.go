@@ -2,13 +2,16 @@ package golden
 
 import (
 	"encoding/json"
-	"fmt"
 )
 
-// A model knows which disks and devices are attached, as the rules need it.
+// A model knows which devices, folders and pipes a VM has been given, as the
+// rules need it.
 type model struct {
-	disks   map[string]*modelDisk
 	devices map[string]*modelDevice // by what they are on the host
+	folders map[string]*modelFolder // by how they are shared
+	shared  []*modelFolder          // of each AddPlan9 that succeeded
+	pipes   map[string]int          // users by path
+	letGo   map[string]bool         // resource paths of what the guest has let go and the host has not
 }
 
 // A modelDevice is a device that was assigned, and the ids that the recording
@@ -16,26 +19,6 @@ type model struct {
 type modelDevice struct {
 	n   int
 	ids []string
-}
-
-type modelDisk struct {
-	n    int
-	mode string
-}
-
-func (m *model) key(r *replay, s Step) string { return arg[string](r, s, "hostPath") }
-
-func (m *model) mode(r *replay, s Step) string {
-	return fmt.Sprint(s.name(), arg[bool](r, s, "readOnly"))
-}
-
-func (m *model) attached(r *replay, s Step) bool {
-	d := m.disks[m.key(r, s)]
-	return d != nil && d.n > 0
-}
-
-func (m *model) otherMode(r *replay, s Step) bool {
-	return m.attached(r, s) && m.disks[m.key(r, s)].mode != m.mode(r, s)
 }
 
 // device returns the device that a step is about, or nil.
@@ -81,28 +64,22 @@ func (m *model) noteDevice(s Step) {
 }
 
 // note takes account of a step that has been done.
-func (m *model) note(s Step, err error, r *replay) {
+func (m *model) note(r *replay, s Step, err error) {
+	m.noteHalves(r)
 	if err != nil {
 		return
 	}
 	switch s.name() {
 	case "AssignDevice", "RemoveDevice":
 		m.noteDevice(s)
-	case "AddSCSI", "AddSCSIPhysicalDisk":
-		if m.disks == nil {
-			m.disks = make(map[string]*modelDisk)
+	case "AddPlan9", "RemovePlan9":
+		m.noteFolder(r, s)
+	case "AddPipe":
+		if m.pipes == nil {
+			m.pipes = make(map[string]int)
 		}
-		k := m.key(r, s)
-		if m.disks[k] == nil {
-			m.disks[k] = &modelDisk{mode: m.mode(r, s)}
-		}
-		m.disks[k].n++
-	case "RemoveSCSI":
-		k := m.key(r, s)
-		if d := m.disks[k]; d != nil {
-			if d.n--; d.n == 0 {
-				delete(m.disks, k)
-			}
-		}
+		m.pipes[arg[string](r, s, "hostPath")]++
+	case "RemovePipe":
+		m.pipes[arg[string](r, s, "hostPath")]--
 	}
 }

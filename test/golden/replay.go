@@ -27,21 +27,24 @@ type replay struct {
 	opts  *uvm.Options // of either
 	vm    *uvm.UtilityVM
 
-	step       int
-	steps      []int // the step of each call of the bench
-	want       []seen
-	guids      map[string]string
-	shares     []*uvm.Plan9Share
-	containers map[string]*container.Container
-	model      model
-	vsmb       vsmbModel
-	exempt     map[string]bool // paths whose next Remove is left out
+	step         int
+	steps        []int // the step of each call of the bench
+	want         []seen
+	guids        map[string]string
+	shares       []*uvm.Plan9Share
+	containers   map[string]*container.Container
+	model        model
+	disks        diskModel
+	foretold     *foretold // of this step, if it is about a disk
+	vsmb         vsmbModel
+	nicsDiffered bool           // see severalNICs
+	exempt       map[string]int // how many of the next Removes of a path are left out
 }
 
 func newReplay(t testing.TB, rec *Recording, rules []*rule, bench func(testing.TB, *Recording) Bench) *replay {
 	r := &replay{
 		labAt: newLab(t, rec), t: t, rec: rec, rules: rules, bench: bench(t, rec),
-		guids: make(map[string]string), containers: make(map[string]*container.Container), exempt: make(map[string]bool),
+		guids: make(map[string]string), containers: make(map[string]*container.Container), exempt: make(map[string]int),
 	}
 	r.options()
 	return r
@@ -80,7 +83,9 @@ func (r *replay) run() {
 	}()
 	for i, s := range r.rec.Steps {
 		r.step = i
+		r.bench.begin(i)
 		e := expectation{Step: s, calls: callsOf(r.want, i)}
+		r.foretold = r.disks.foretell(r, s)
 		for _, rule := range r.rules {
 			if rule.applies(r, s) {
 				rule.used.Add(1)
@@ -92,12 +97,15 @@ func (r *replay) run() {
 			continue
 		}
 		result, err := r.do(s)
-		r.model.note(s, err, r)
+		r.want = replaceCalls(r.want, i, e.calls)
+		r.model.note(r, s, err)
+		if r.foretold != nil {
+			r.disks.note(r, s, r.foretold, err)
+		}
 		r.vsmb.note(s, err, r)
 		for len(r.steps) < len(r.bench.Calls()) {
 			r.steps = append(r.steps, i)
 		}
-		r.want = replaceCalls(r.want, i, e.calls)
 		r.checkResult(e, result, err)
 		if r.vm == nil { // there is nothing to go on with
 			r.want = slices.DeleteFunc(r.want, func(c seen) bool { return c.Step > i })

@@ -122,23 +122,31 @@ func (r *replay) device(ctx context.Context, s Step) (any, error) {
 	return nil, nil
 }
 
-// nextShare is the share that a RemovePlan9 is about: the second, the first,
-// then each but the third.
+// nextShare is the share that a RemovePlan9 is about.
 func (r *replay) nextShare() *uvm.Plan9Share {
-	order := []int{1, 0}
-	for i := 3; i < len(r.shares); i++ {
-		order = append(order, i)
+	i := r.nextShareIndex()
+	if i >= len(r.shares) {
+		return nil
 	}
+	return r.shares[i]
+}
+
+// nextShareIndex is the number of the share that a RemovePlan9 is about: the
+// second, the first, then each but the third.
+func (r *replay) nextShareIndex() int {
 	n := 0
 	for _, s := range r.rec.Steps[:r.step] {
 		if s.Op == "RemovePlan9" {
 			n++
 		}
 	}
-	if n >= len(order) || order[n] >= len(r.shares) {
-		return nil
+	switch n {
+	case 0:
+		return 1
+	case 1:
+		return 0
 	}
-	return r.shares[order[n]]
+	return n + 1
 }
 
 // hosted creates, starts and terminates a container.
