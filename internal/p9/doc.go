@@ -29,8 +29,9 @@
 // Locks of a client's processes are locks of open file descriptions (fcntl with
 // F_OFD_SETLK) on the host: they exclude each other, those of other clients,
 // and those of the host's programs that use fcntl. The protocol does not tell
-// flock from fcntl; both are these. Where the server cannot open a file for
-// writing an exclusive lock is a shared one.
+// flock from fcntl; both are these. A lock of a whole file goes from one process
+// to another that locks the file by the same fid, as one of flock does. Where
+// the server cannot open a file for writing an exclusive lock is a shared one.
 //
 // Extended attributes are user.*, the POSIX ACLs and security.capability. The
 // others, such as trusted.overlay.*, steer the host's kernel and stay hidden.

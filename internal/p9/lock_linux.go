@@ -32,8 +32,21 @@ type lockOwner struct {
 	key      lockKey
 	fd       int
 	writable bool
+	whole    bool // it has locked no part of the file
 	fids     []*fid
 }
+
+// A lockCall is what a client asks for.
+type lockCall struct {
+	fid    uint32
+	lock   unix.Flock_t
+	wait   bool
+	proc   uint32
+	client string
+	again  bool // it was asked for before, and somebody else had it
+}
+
+func (l *lockCall) whole() bool { return l.lock.Start == 0 && l.lock.Len == 0 }
 
 // A lockTable has the owners of a connection.
 type lockTable struct {
@@ -58,20 +71,22 @@ func (r *request) lock() error {
 	if len(client) > maxName {
 		return unix.EINVAL
 	}
+	call := lockCall{fid: id, lock: l, wait: flags&lockFlagBlock != 0, proc: proc, client: client}
 	poll := lockPollMin
 	for {
 		unlocked := r.c.s.unlocked.wait()
-		sh, err := r.tryLock(id, l, proc, client)
+		sh, err := r.tryLock(call)
 		switch {
 		case err == nil:
 			r.e.u8(lockSuccess)
 			return nil
 		case !busy(err):
 			return err
-		case flags&lockFlagBlock == 0 || !r.c.mayWait():
+		case !call.wait && !errors.Is(err, errHandOver) || !r.c.mayWait():
 			r.e.u8(lockBlocked)
 			return nil
 		}
+		call.again = true
 		t := time.NewTimer(poll)
 		poll = min(2*poll, lockPollMax)
 		select {
@@ -114,8 +129,8 @@ func (c *conn) waited() {
 }
 
 // tryLock takes or gives up a lock; EAGAIN means that somebody else has it.
-func (r *request) tryLock(id uint32, l unix.Flock_t, proc uint32, client string) (*share, error) {
-	f, release, err := r.c.use(id)
+func (r *request) tryLock(call lockCall) (*share, error) {
+	f, release, err := r.c.use(call.fid)
 	if err != nil {
 		return nil, err
 	}
@@ -126,9 +141,12 @@ func (r *request) tryLock(id uint32, l unix.Flock_t, proc uint32, client string)
 	t := &r.c.locks
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	key := lockKey{dev: f.node.dev, ino: f.node.ino, proc: proc, client: client}
-	o := t.owners[key]
+	key := lockKey{dev: f.node.dev, ino: f.node.ino, proc: call.proc, client: call.client}
+	o, l := t.owners[key], call.lock
 	if o == nil && l.Type == unix.F_UNLCK {
+		if call.whole() && call.wait {
+			t.unlockOpenFile(r.c.s, f)
+		}
 		return f.sh, nil
 	}
 	if o == nil {
@@ -136,13 +154,15 @@ func (r *request) tryLock(id uint32, l unix.Flock_t, proc uint32, client string)
 			return nil, err
 		}
 	}
-	if l.Type == unix.F_WRLCK && !o.writable {
-		l.Type = unix.F_RDLCK
+	err = o.set(l)
+	if busy(err) && call.whole() && len(f.rivals(o)) > 0 {
+		if err = errHandOver; call.again {
+			o = t.handOver(r.c.s, f, o)
+			err = o.set(l)
+		}
 	}
-	whole := l.Start == 0 && l.Len == 0
-	err = again(func() error { return unix.FcntlFlock(uintptr(o.fd), unix.F_OFD_SETLK, &l) })
 	if l.Type == unix.F_UNLCK {
-		if whole {
+		if call.whole() {
 			t.drop(r.c.s, o)
 		}
 		r.c.s.unlocked.send()
@@ -154,11 +174,20 @@ func (r *request) tryLock(id uint32, l unix.Flock_t, proc uint32, client string)
 		}
 		return f.sh, err
 	}
+	o.whole = call.whole() && (o.whole || len(o.fids) == 0)
 	if !slices.Contains(o.fids, f) {
 		o.fids = append(o.fids, f)
 		f.locks = append(f.locks, o)
 	}
 	return f.sh, nil
+}
+
+// set takes or gives up a lock without waiting.
+func (o *lockOwner) set(l unix.Flock_t) error {
+	if l.Type == unix.F_WRLCK && !o.writable {
+		l.Type = unix.F_RDLCK
+	}
+	return again(func() error { return unix.FcntlFlock(uintptr(o.fd), unix.F_OFD_SETLK, &l) })
 }
 
 func (t *lockTable) newOwner(f *fid, key lockKey, limit int) (*lockOwner, error) {

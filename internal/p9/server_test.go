@@ -666,8 +666,10 @@ func TestLockManyWait(t *testing.T) {
 	dir := t.TempDir()
 	put(t, dir, "f", "")
 	c := mount(t, Share{Path: dir})
-	if err := c.open(c.at(t, 1, "f"), openReadWrite); err != nil {
-		t.Fatal(err)
+	for fid := uint32(1); fid <= 2; fid++ {
+		if err := c.open(c.at(t, fid, "f"), openReadWrite); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if got, err := c.lock(1, lockWrite, 0, 0, 0, 1); got != lockSuccess {
 		t.Fatal(got, err)
@@ -675,7 +677,7 @@ func TestLockManyWait(t *testing.T) {
 	const n = 100
 	var all []<-chan []byte
 	for i := range uint32(n) {
-		ch, err := c.send(tLock, c.nextTag(), body(lockArgs(1, lockRead, lockFlagBlock, 0, 0, 2+i)...))
+		ch, err := c.send(tLock, c.nextTag(), body(lockArgs(2, lockRead, lockFlagBlock, 0, 0, 2+i)...))
 		if err != nil {
 			t.Fatal(err)
 		}
