@@ -56,6 +56,9 @@ func (all *pcis) pciFunctions(d *hcsschema.VirtualPciDevice) (addrs []string, gr
 		if err != nil {
 			return nil, nil, err
 		}
+		if err := all.host.undivided(addr); err != nil {
+			return nil, nil, err
+		}
 		g, err := all.host.group(addr)
 		if err != nil {
 			return nil, nil, err

@@ -158,8 +158,10 @@ func (r *runFolder) clean(stale []*claim) {
 		err := c.release()
 		if err != nil {
 			c.lock.Close() // the next claim tries again
+			r.log.Warn("leftovers of a killed owner not removed", "uvm", c.rec.ID, "owner", c.rec.Owner, "err", err)
+			continue
 		}
-		r.log.Info("leftovers of a killed owner removed", "uvm", c.rec.ID, "owner", c.rec.Owner, "err", err)
+		r.log.Info("leftovers of a killed owner removed", "uvm", c.rec.ID, "owner", c.rec.Owner)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -66,6 +67,28 @@ func (h vfioHost) resolve(f hcsschema.VirtualPciFunction) (string, error) {
 		return "", fmt.Errorf("%w: virtual function %d of PCI device %s: %w", hcs.ErrNotFound, f.VirtualFunction, addr, err)
 	}
 	return filepath.Base(to), nil
+}
+
+// undivided refuses a device that has virtual functions, which vfio-pci does
+// not take, and a virtual function of a device that is given away itself.
+func (h vfioHost) undivided(addr string) error {
+	n, err := os.ReadFile(h.device(addr, "sriov_numvfs"))
+	if err == nil && strings.TrimSpace(string(n)) != "0" {
+		return fmt.Errorf("%w: PCI device %s, which has %s virtual functions (its sriov_numvfs)", hcs.ErrNotSupported, addr, strings.TrimSpace(string(n)))
+	}
+	if ignore(err, os.ErrNotExist) != nil {
+		return err
+	}
+	of, err := os.Readlink(h.device(addr, "physfn"))
+	if err != nil {
+		return ignore(err, os.ErrNotExist)
+	}
+	of = filepath.Base(of)
+	driver, err := h.boundTo(of)
+	if err == nil && driver == vfioDriver {
+		return fmt.Errorf("%w: PCI device %s, a virtual function of %s, which has driver %s itself", hcs.ErrNotSupported, addr, of, driver)
+	}
+	return err
 }
 
 // group returns the group of devices that an IOMMU does not tell apart.
@@ -168,28 +191,57 @@ func (h vfioHost) take(b borrowed) error {
 	return h.bind(b.Address, vfioDriver)
 }
 
-// giveBack gives a device back to its driver. It waits until nobody uses the
-// device any more, and may be called again.
-func (h vfioHost) giveBack(b borrowed) error {
-	if _, err := os.Stat(h.device(b.Address)); errors.Is(err, os.ErrNotExist) {
-		return nil // the device has gone
+// giveBack gives devices back to their drivers. It waits until nobody uses
+// them any more, goes on past a failure, and may be called again.
+//
+// All are freed before the first gets its driver: the kernel lets no driver of
+// its own into a group of which somebody uses another device.
+func (h vfioHost) giveBack(devices ...borrowed) error {
+	var errs []error
+	var free []borrowed
+	for _, b := range devices {
+		if _, err := os.Stat(h.device(b.Address)); errors.Is(err, os.ErrNotExist) {
+			continue // the device has gone
+		}
+		if err := h.free(b.Address); err != nil {
+			errs = append(errs, fmt.Errorf("giving PCI device %s back: %w", b.Address, err))
+			continue
+		}
+		free = append(free, b)
 	}
+	for _, b := range free {
+		errs = append(errs, h.rebind(b))
+	}
+	return errors.Join(errs...)
+}
+
+// free takes a device from vfio-pci.
+func (h vfioHost) free(addr string) error {
 	// A line feed alone takes the override away.
-	if err := h.put(h.device(b.Address, "driver_override"), "\n"); err != nil {
-		return fmt.Errorf("giving PCI device %s back: %w", b.Address, err)
+	if err := h.put(h.device(addr, "driver_override"), "\n"); err != nil {
+		return err
 	}
+	now, err := h.boundTo(addr)
+	if err != nil || now != vfioDriver {
+		return err
+	}
+	return h.put(h.driver(vfioDriver, "unbind"), addr)
+}
+
+// rebind gives a free device to the driver that it had. Who has used it closes
+// the group after its devices, and does not tell when: it is tried again.
+func (h vfioHost) rebind(b borrowed) error {
+	const limit, again = 5 * time.Second, time.Millisecond
 	now, err := h.boundTo(b.Address)
-	if err == nil && now == vfioDriver {
-		err = h.put(h.driver(vfioDriver, "unbind"), b.Address)
-		now = ""
+	if err != nil || b.Driver == "" || now == b.Driver {
+		return err
 	}
-	if err != nil {
-		return fmt.Errorf("giving PCI device %s back: %w", b.Address, err)
+	for deadline := time.Now().Add(limit); ; time.Sleep(again) {
+		err := h.bind(b.Address, b.Driver)
+		if !errors.Is(err, unix.EBUSY) || !time.Now().Before(deadline) {
+			return err
+		}
 	}
-	if b.Driver == "" || now == b.Driver {
-		return nil
-	}
-	return h.bind(b.Address, b.Driver)
 }
 
 func (h vfioHost) bind(addr, driver string) error {
@@ -232,10 +284,7 @@ type lentGroup struct {
 
 // restore undoes what was changed, and goes on past a failure.
 func (h vfioHost) restore(g lentGroup) error {
-	var errs []error
-	for _, d := range slices.Backward(g.Devices) {
-		errs = append(errs, h.giveBack(d))
-	}
+	errs := []error{h.giveBack(g.Devices...)}
 	if g.Node { // it is gone when the group has no device of vfio-pci
 		errs = append(errs, ignore(os.Chown(h.node(g.Group), int(g.UID), int(g.GID)), os.ErrNotExist))
 	}

@@ -24,6 +24,9 @@ type pciHost struct {
 	root string
 	log  []string // what was written
 	fail string   // a write that begins so fails
+
+	used map[string]bool // functions that a QEMU has open
+	late int             // how often their groups are busy after the last one is closed
 }
 
 func newPCIHost(t *testing.T) *pciHost {
@@ -99,14 +102,38 @@ func (h *pciHost) write(path, text string) error {
 	driver, link := parts[1], h.path("sys/bus/pci/devices", text, "driver")
 	switch now, _ := os.Readlink(link); {
 	case parts[2] == "unbind" && filepath.Base(now) == driver:
+		delete(h.used, text) // the kernel waits for that
 		return os.Remove(link)
 	case parts[2] == "bind" && now == "":
+		if driver != vfioDriver && h.busy(text) {
+			return unix.EBUSY
+		}
 		over, _ := os.ReadFile(h.path("sys/bus/pci/devices", text, "driver_override"))
 		if o := strings.TrimSpace(string(over)); o == driver || (o == "" || o == "(null)") && driver != vfioDriver {
 			return os.Symlink("../../drivers/"+driver, link)
 		}
 	}
 	return unix.ENODEV
+}
+
+// busy tells whether the group of a function is used through VFIO: then the
+// kernel does not let drivers of its own into it. QEMU closes a group after the
+// last of its functions.
+func (h *pciHost) busy(addr string) bool {
+	group, err := h.vfio().group(addr)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	for a := range h.used {
+		if g, err := h.vfio().group(a); err != nil || g == group {
+			return true
+		}
+	}
+	if h.late > 0 {
+		h.late--
+		return true
+	}
+	return false
 }
 
 func (h *pciHost) wantDriver(addr, want string) {
@@ -222,8 +249,9 @@ func TestRecover(t *testing.T) {
 	h := newPCIHost(t)
 	v := h.vfio()
 	h.add("0000:01:00.0", 1, "nic", "0x020000")
-	b := borrowed{"0000:01:00.0", "nic"}
-	if err := v.take(b); err != nil {
+	h.add("0000:01:00.1", 1, "nic", "0x020000")
+	b, other := borrowed{"0000:01:00.0", "nic"}, borrowed{"0000:01:00.1", "nic"}
+	if err := errors.Join(v.take(b), v.take(other)); err != nil {
 		t.Fatal(err)
 	}
 	uid, gid := uint32(os.Getuid()), uint32(os.Getgid())
@@ -232,9 +260,11 @@ func TestRecover(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	h.used = map[string]bool{"0000:01:00.0": true, "0000:01:00.1": true} // by a QEMU that is killed
+	h.late = 3
 	c := &claim{dir: t.TempDir(), devices: v}
 	if err := c.note(func(r *record) {
-		r.Groups = []lentGroup{{Group: 1, Node: true, UID: uid, GID: gid, Devices: []borrowed{b}}}
+		r.Groups = []lentGroup{{Group: 1, Node: true, UID: uid, GID: gid, Devices: []borrowed{b, other}}}
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -258,15 +288,17 @@ func TestRecover(t *testing.T) {
 	if dead.lock, err = tryLock(filepath.Join(c.dir, lockFile), os.O_CREATE); err != nil {
 		t.Fatal(err)
 	}
-	h.fail = "drivers/nic/bind"
-	if err := dead.release(); !errors.Is(err, unix.EIO) {
+	h.fail = "drivers/nic/bind 0000:01:00.0"
+	if err := dead.release(); !errors.Is(err, unix.EIO) || errors.Is(err, unix.EBUSY) {
 		t.Error(err)
 	}
+	h.wantDriver(other.Address, "nic")
 	h.fail = ""
 	if err := dead.release(); err != nil {
 		t.Error(err)
 	}
 	h.wantDriver(b.Address, "nic")
+	h.wantDriver(other.Address, "nic")
 	var st unix.Stat_t
 	if err := unix.Stat(v.node(1), &st); err != nil || st.Uid != uid || st.Gid != gid {
 		t.Errorf("the group's file is of %d:%d, %v", st.Uid, st.Gid, err)
@@ -284,6 +316,18 @@ func TestAssign(t *testing.T) {
 	h.add("0000:01:00.1", 1, "nic", "0x020000")
 	h.add("0000:02:00.0", 2, vfioDriver, "0x010802")
 	h.add("0000:03:00.0", -1, "nic", "0x020000")
+	// Each virtual function is a group: of a device of the host, and of one
+	// that somebody else has.
+	for slot, driver := range map[int]string{4: "nic", 5: vfioDriver} {
+		of, vf := fmt.Sprintf("0000:%02d:00.0", slot), fmt.Sprintf("0000:%02d:00.1", slot)
+		h.add(of, 2*slot, driver, "0x020000")
+		h.add(vf, 2*slot+1, "", "0x020000")
+		h.text(h.path("sys/bus/pci/devices", of, "sriov_numvfs"), "1\n")
+		h.link("../"+vf, h.path("sys/bus/pci/devices", of, "virtfn0"))
+		h.link("../"+of, h.path("sys/bus/pci/devices", vf, "physfn"))
+	}
+	h.add("0000:06:00.0", 12, vfioDriver, "0x020000")
+	h.text(h.path("sys/bus/pci/devices/0000:06:00.0/sriov_numvfs"), "0\n")
 	path := func(slot int) string { return hcs.PCIPath(fmt.Sprintf("99999999-0000-4000-8000-%012d", slot)) }
 	assign := func(slot int, addrs ...string) error {
 		var d hcsschema.VirtualPciDevice
@@ -318,6 +362,9 @@ func TestAssign(t *testing.T) {
 		{"twice", 0, []string{"0000:01:00.0", "01:00.0"}, hcs.ErrAlreadyExists},
 		{"no IOMMU", 0, []string{"0000:03:00.0"}, hcs.ErrNotSupported},
 		{"part of a group", 0, []string{"0000:01:00.0"}, hcs.ErrNotSupported},
+		{"part of one of two groups", 0, []string{"0000:02:00.0", "0000:01:00.1"}, hcs.ErrNotSupported},
+		{"has virtual functions", 0, []string{"0000:04:00.0"}, hcs.ErrNotSupported},
+		{"virtual function of what is given away", 0, []string{"0000:05:00.1"}, hcs.ErrNotSupported},
 		{"no such slot", 4, []string{"0000:02:00.0"}, hcs.ErrNotFound},
 	} {
 		if err := assign(c.slot, c.addrs...); !errors.Is(err, c.want) {
@@ -335,6 +382,20 @@ func TestAssign(t *testing.T) {
 	if !slices.Contains(h.log, "drivers/vfio-pci/bind 0000:01:00.0") || !slices.Contains(h.log, "drivers/vfio-pci/bind 0000:01:00.1") {
 		t.Errorf("written: %q", h.log)
 	}
+	clean()
+	// A virtual function is taken and its device is not; nor is a device that
+	// could have some refused.
+	for _, c := range []hcsschema.VirtualPciFunction{{DeviceInstancePath: "0000:04:00.0", VirtualFunction: 1}, {DeviceInstancePath: "0000:06:00.0"}} {
+		d := hcsschema.VirtualPciDevice{Functions: []hcsschema.VirtualPciFunction{c}}
+		if err := modify(t.Context(), s, hcsschema.Add, path(0), d); err == nil || errors.Is(err, hcs.ErrNotSupported) || !strings.Contains(err.Error(), "PCI device") {
+			t.Errorf("%v: %v", c, err)
+		}
+	}
+	if !slices.Contains(h.log, "drivers/vfio-pci/bind 0000:04:00.1") {
+		t.Errorf("written: %q", h.log)
+	}
+	h.wantDriver("0000:04:00.0", "nic")
+	h.wantDriver("0000:04:00.1", "")
 	clean()
 	h.fail = "drivers/vfio-pci/bind 0000:01:00.1" // the first has been taken by then
 	if err := assign(1, "0000:01:00.0", "0000:01:00.1"); !errors.Is(err, unix.EIO) {
