@@ -1,17 +1,19 @@
 #!/bin/sh
 # usage: hack/vfio.sh PROGRAM BOOTFILES KERNELPACKAGE
 #
-# Runs PROGRAM, which is hack/vfio, in an outer VM that has an IOMMU and a NIC
-# to spare. The outer VM's root is this machine's, read-only; QEMU, the program
+# Runs PROGRAM, which is hack/vfio, in an outer VM that has an IOMMU, and to spare
+# a NIC of two functions and a disk that can have virtual functions. The outer VM's root is this machine's, read-only; QEMU, the program
 # and the boot files are used from there. Both VMs are emulated, one in the
 # other, so it takes minutes.
 set -eu
 
 [ $# = 3 ] || { echo "usage: $0 PROGRAM BOOTFILES KERNELPACKAGE" >&2; exit 2; }
 program=$(realpath "$1") boot=$(realpath "$2") package=$(realpath "$3")
-nic=0000:01:00.0
+nic=0000:01:00.0 disk=0000:02:00.0
 modules="virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci
 	netfs fscache 9pnet 9p 9pnet_virtio failover net_failover virtio_net
+	crct10dif_common crct10dif_generic crc-t10dif crc64 crc64-rocksoft
+	crc64_rocksoft_generic t10-pi nvme-core nvme
 	irqbypass vfio_virqfd vfio vfio_iommu_type1 vfio-pci-core vfio-pci"
 
 tmp=$(mktemp -d)
@@ -37,7 +39,7 @@ for d in proc sys dev; do /busybox mount --move /\$d /new/\$d; done
 /busybox mount -t tmpfs run /new/run
 /busybox mount -t tmpfs shm /new/dev/shm 2>/dev/null
 cd /new
-exec /busybox chroot /new /bin/sh -c 'export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/run TMPDIR=/run BYRE_ACCEL=tcg; $program $nic $boot; echo o >/proc/sysrq-trigger; sleep 100'
+exec /busybox chroot /new /bin/sh -c 'export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/run TMPDIR=/run BYRE_ACCEL=tcg; $program $nic $disk $boot; echo o >/proc/sysrq-trigger; sleep 100'
 END
 chmod +x "$tmp/root/init"
 (cd "$tmp/root" && find . | /bin/busybox cpio -o -H newc 2>/dev/null) >"$tmp/initrd"
@@ -47,9 +49,12 @@ timeout 1500 qemu-system-x86_64 -nodefaults -no-user-config -display none -no-re
 	-smp 2 -m 2048 -device intel-iommu,intremap=on \
 	-kernel "$boot/vmlinux" -initrd "$tmp/initrd" \
 	-append "console=ttyS0 quiet panic=-1 no_timer_check intel_iommu=on rdinit=/init" \
-	-device pcie-root-port,id=spare,bus=pcie.0,addr=0x10,chassis=1 \
-	-netdev hubport,id=net,hubid=0 \
-	-device virtio-net-pci,netdev=net,bus=spare,disable-legacy=on,iommu_platform=on,romfile= \
+	-device pcie-root-port,id=nic,bus=pcie.0,addr=0x10,chassis=1 \
+	-device virtio-net-pci,bus=nic,addr=0.0,multifunction=on,disable-legacy=on,iommu_platform=on,romfile= \
+	-device virtio-net-pci,bus=nic,addr=0.1,disable-legacy=on,iommu_platform=on,romfile= \
+	-device pcie-root-port,id=disk,bus=pcie.0,addr=0x11,chassis=2 \
+	-device nvme-subsys,id=disks \
+	-device nvme,serial=spare,subsys=disks,bus=disk,max_ioqpairs=6,msix_qsize=5,sriov_max_vfs=2,sriov_vq_flexible=4,sriov_vi_flexible=2 \
 	-fsdev local,id=root,path=/,security_model=none,readonly=on,multidevs=remap \
 	-device virtio-9p-pci,fsdev=root,mount_tag=root </dev/null | tee "$tmp/out"
 grep -q '^PASS' "$tmp/out"
