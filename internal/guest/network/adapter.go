@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/byrevm/byre/hcsschema"
 )
@@ -173,17 +174,18 @@ func find(ctx context.Context, id string, mac net.HardwareAddr, modules Loader) 
 		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
 			return nil, fmt.Errorf("looking for an adapter: %w", err)
 		}
-		for _, l := range links {
-			name, ok := vmbusLink(id)
-			if ok && name == l.Attrs().Name || !ok && bytes.Equal(l.Attrs().HardwareAddr, mac) {
-				return l, nil
-			}
+		if l := pick(links, id, mac); l != nil {
+			return l, nil
 		}
 		again := time.NewTimer(recheck)
 		select {
-		case _, ok := <-events:
+		case u, ok := <-events:
 			if !ok {
 				events = nil // from here on by the clock
+			} else if u.Header.Type == unix.RTM_NEWLINK {
+				if l := pick([]netlink.Link{u.Link}, id, mac); l != nil {
+					return l, nil
+				}
 			}
 		case <-again.C:
 		case <-ctx.Done():
@@ -195,4 +197,15 @@ func find(ctx context.Context, id string, mac net.HardwareAddr, modules Loader) 
 		}
 		again.Stop()
 	}
+}
+
+// pick returns the adapter's link, nil if it is none of these.
+func pick(links []netlink.Link, id string, mac net.HardwareAddr) netlink.Link {
+	name, named := vmbusLink(id)
+	for _, l := range links {
+		if named && name == l.Attrs().Name || !named && bytes.Equal(l.Attrs().HardwareAddr, mac) {
+			return l
+		}
+	}
+	return nil
 }

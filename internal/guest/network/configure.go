@@ -3,6 +3,7 @@
 package network
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"os"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -25,10 +27,23 @@ func (s *space) attach(l netlink.Link, a *adapter, n int) (err error) {
 	if s.only4 {
 		a.plan.leaveOutIPv6()
 	}
-	if err := move(nil, l, s.file); err != nil {
-		return fmt.Errorf("moving the adapter into its namespace: %w", err)
+	name := fmt.Sprintf("eth%d", n)
+	if err = moveAs(l, s.file, name); err != nil {
+		// Where it was refused its name it is there already.
+		name = l.Attrs().Name
+		err = fmt.Errorf("moving the adapter into its namespace as eth%d: %w", n, err)
 	}
-	a.index, err = s.configure(l.Attrs(), a, n)
+	there, lost := s.nl.LinkByName(name)
+	switch {
+	case err != nil && (lost != nil || !bytes.Equal(there.Attrs().HardwareAddr, l.Attrs().HardwareAddr)):
+		return err
+	case lost != nil:
+		return fmt.Errorf("looking for the adapter in its namespace: %w", lost)
+	}
+	a.index = there.Attrs().Index
+	if err == nil {
+		err = s.configure(there, a, n)
+	}
 	if err != nil {
 		err = errors.Join(err, s.detach(a))
 		a.index = 0
@@ -43,49 +58,59 @@ func isGone(l netlink.Link) bool {
 	return errors.As(err, new(netlink.LinkNotFoundError))
 }
 
-// temporary is a name that no link has in any namespace: links keep their
-// index when they move, if they can.
-func temporary(l netlink.Link) string { return fmt.Sprintf("byre%d", l.Attrs().Index) }
-
-// move moves a link from nl's namespace, nil for the machine's, to another.
-// It is down then, and has a name that is in nobody's way.
-func move(nl *netlink.Handle, l netlink.Link, to *os.File) error {
-	if nl == nil {
-		nl = &netlink.Handle{}
-	}
-	if err := nl.LinkSetDown(l); err != nil {
-		return err
-	}
-	if err := nl.LinkSetName(l, temporary(l)); err != nil {
-		return err
-	}
-	return nl.LinkSetNsFd(l, int(to.Fd()))
+// moveAs moves a link of the machine to another namespace and gives it a name
+// there, all by one request: a name that is given on its own takes as long as
+// the move, as the kernel waits until nobody can be using the former one. It
+// does so here, too, but if the link has the name, or finds its own taken.
+func moveAs(l netlink.Link, to *os.File, name string) error {
+	req := nl.NewNetlinkRequest(unix.RTM_SETLINK, unix.NLM_F_ACK)
+	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	msg.Index = int32(l.Attrs().Index)
+	req.AddData(msg)
+	req.AddData(nl.NewRtAttr(unix.IFLA_NET_NS_FD, nl.Uint32Attr(uint32(to.Fd()))))
+	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)))
+	_, err := req.Execute(unix.NETLINK_ROUTE, 0)
+	return err
 }
 
-// configure sets up a link that has just come, and returns its index.
-func (s *space) configure(old *netlink.LinkAttrs, a *adapter, n int) (int, error) {
-	l, err := s.nl.LinkByName(fmt.Sprintf("byre%d", old.Index))
+// moveBack moves a link to the machine's namespace, down.
+func (s *space) moveBack(l netlink.Link) error {
+	machine, err := os.Open("/proc/thread-self/ns/net")
 	if err != nil {
-		return 0, fmt.Errorf("looking for the adapter in its namespace: %w", err)
+		return err
 	}
+	defer machine.Close()
+	if err := s.nl.LinkSetDown(l); err != nil {
+		return err
+	}
+	err = s.nl.LinkSetNsFd(l, int(machine.Fd()))
+	if errors.Is(err, unix.EEXIST) {
+		// No link of any namespace has that name: they keep their index when
+		// they move, if they can.
+		if err = s.nl.LinkSetName(l, fmt.Sprintf("byre%d", l.Attrs().Index)); err == nil {
+			err = s.nl.LinkSetNsFd(l, int(machine.Fd()))
+		}
+	}
+	return err
+}
+
+// configure sets up a link that has just come.
+func (s *space) configure(l netlink.Link, a *adapter, n int) error {
 	index, p := l.Attrs().Index, a.plan
-	if err := s.nl.LinkSetName(l, fmt.Sprintf("eth%d", n)); err != nil {
-		return index, fmt.Errorf("naming the adapter: %w", err)
-	}
 	if p.overhead > 0 {
 		if err := s.nl.LinkSetMTU(l, l.Attrs().MTU-p.overhead); err != nil {
-			return index, fmt.Errorf("setting an MTU of %d: %w", l.Attrs().MTU-p.overhead, err)
+			return fmt.Errorf("setting an MTU of %d: %w", l.Attrs().MTU-p.overhead, err)
 		}
 	}
 	for _, addr := range p.addresses {
 		// Whoever gives the addresses out knows that nobody else has them;
 		// without the flag an IPv6 address could not be used for a second.
 		if err := s.nl.AddrAdd(l, &netlink.Addr{IPNet: ipNet(addr), Flags: unix.IFA_F_NODAD}); err != nil {
-			return index, fmt.Errorf("adding address %v: %w", addr, err)
+			return fmt.Errorf("adding address %v: %w", addr, err)
 		}
 	}
 	if err := s.nl.LinkSetUp(l); err != nil {
-		return index, fmt.Errorf("bringing the adapter up: %w", err)
+		return fmt.Errorf("bringing the adapter up: %w", err)
 	}
 	metric := n + 1
 	if p.last {
@@ -96,13 +121,13 @@ func (s *space) configure(old *netlink.LinkAttrs, a *adapter, n int) (int, error
 			r.metric = metric
 		}
 		if err := s.addRoute(index, p, r, unix.RT_TABLE_MAIN); err != nil {
-			return index, err
+			return err
 		}
 	}
 	if n == 0 && !p.policy && !p.last {
-		return index, nil
+		return nil
 	}
-	return index, s.addRules(index, a, policyTable+n)
+	return s.addRules(index, a, policyTable+n)
 }
 
 // addRoute adds a route and, for a hop that no address of the adapter has on
@@ -180,12 +205,7 @@ func (s *space) detach(a *adapter) error {
 		}
 		return errors.Join(append(errs, err)...)
 	}
-	machine, err := os.Open("/proc/thread-self/ns/net")
-	if err == nil {
-		err = move(s.nl, l, machine)
-		machine.Close()
-	}
-	if err != nil && !errors.Is(err, unix.ENODEV) {
+	if err := s.moveBack(l); err != nil && !errors.Is(err, unix.ENODEV) {
 		errs = append(errs, fmt.Errorf("taking the adapter out of its namespace: %w", err))
 	}
 	return errors.Join(errs...)
