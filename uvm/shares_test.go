@@ -282,6 +282,9 @@ func TestStats(t *testing.T) {
 			p.Statistics.Memory = &hcsschema.MemoryStats{MemoryUsagePrivateWorkingSetBytes: 7}
 		}, false, 7, 100},
 		"physical": {nil, true, 1024 << 20, 100},
+		"physical, and more": {func(_ string, p *hcsschema.Properties) {
+			p.Statistics.Memory = &hcsschema.MemoryStats{MemoryUsagePrivateWorkingSetBytes: 1100 << 20}
+		}, true, 1100 << 20, 100},
 		"nothing":  {func(_ string, p *hcsschema.Properties) { p.Statistics, p.Memory = nil, nil }, true, 0, 0},
 		"empty": {func(_ string, p *hcsschema.Properties) {
 			*p = hcsschema.Properties{Statistics: &hcsschema.Statistics{}, Memory: &hcsschema.MemoryInformationForVm{}}

@@ -49,8 +49,8 @@ func (vm *UtilityVM) Stats(ctx context.Context) (*stats.VirtualMachineStatistics
 			BalancingEnabled:      m.BalancingEnabled,
 			DmOperationInProgress: m.DmOperationInProgress,
 		}
-		if vm.physical { // all that it was given is in use
-			s.Memory.WorkingSetBytes = m.AssignedMemory * pageSize
+		if vm.physical { // all that it was given is in use, and what the host needs beside it
+			s.Memory.WorkingSetBytes = max(s.Memory.WorkingSetBytes, m.AssignedMemory*pageSize)
 		}
 	}
 	return s, nil
