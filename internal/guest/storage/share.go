@@ -73,7 +73,9 @@ func AddShare(ctx context.Context, d hcsschema.LCOWMappedDirectory, dial Dialer,
 func RemoveShare(d hcsschema.LCOWMappedDirectory) error { return Unmount(d.MountPath) }
 
 func shareData(fd int, name string) string {
-	data := fmt.Sprintf("trans=fd,rfdno=%d,wfdno=%d,msize=%d,version=9p2000.L", fd, fd, shareMsize)
+	// Nothing is cached but what programs map: without the last option a file
+	// that is open for writing could not be mapped shared, not even for reading.
+	data := fmt.Sprintf("trans=fd,rfdno=%d,wfdno=%d,msize=%d,version=9p2000.L,cache=mmap", fd, fd, shareMsize)
 	if name != "" {
 		data += ",aname=" + name
 	}

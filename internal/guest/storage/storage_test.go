@@ -128,7 +128,7 @@ func TestOverlayData(t *testing.T) {
 }
 
 func TestShareData(t *testing.T) {
-	if got, want := shareData(9, "name"), "trans=fd,rfdno=9,wfdno=9,msize=524288,version=9p2000.L,aname=name"; got != want {
+	if got, want := shareData(9, "name"), "trans=fd,rfdno=9,wfdno=9,msize=524288,version=9p2000.L,cache=mmap,aname=name"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	for _, name := range []string{"a,b", "a\nb", strings.Repeat("x", 300)} {

@@ -2,7 +2,8 @@
 
 // Command share checks in a guest that a folder which the host shares is a
 // folder of Linux. Its arguments are the folder and what it is: "plain",
-// "readonly" or "restricted", or a file and "lock". It prints a line for each
+// "readonly" or "restricted", or a file and "lock", or "flock" and an operation
+// on the open file 3. It prints a line for each
 // thing that is not as it should be.
 package main
 
@@ -50,10 +51,11 @@ func main() {
 	}
 	dir := os.Args[1]
 	parts := map[string][]func(string){
-		"plain":      {names, data, large, mapped, metadata, attributes, locks, special, many},
+		"plain":      {names, data, large, mapped, metadata, attributes, locks, special, many, shared, inherited},
 		"readonly":   {readOnly},
 		"restricted": {restricted},
 		"lock":       {hold},
+		"flock":      {flock},
 	}[os.Args[2]]
 	if parts == nil {
 		wrong("what is %q", os.Args[2])
@@ -223,6 +225,47 @@ func mapped(dir string) {
 	}
 }
 
+// shared maps a file as databases do: what is written by the mapping is read
+// from the file, and what is written to the file is seen in the mapping.
+func shared(dir string) {
+	p := filepath.Join(dir, "m")
+	const size = 20000
+	must("write", os.WriteFile(p, make([]byte, size), 0o644))
+	f, err := os.OpenFile(p, os.O_RDWR, 0)
+	must("open", err)
+	defer f.Close()
+	r, err := unix.Mmap(int(f.Fd()), 0, size, unix.PROT_READ, unix.MAP_SHARED)
+	must("mmap for reading of a file that is open for writing", err)
+	_, err = f.WriteAt([]byte("written"), 5000)
+	must("write", err)
+	if got := string(r[5000:5007]); got != "written" {
+		wrong("a mapping has %q of what was written to the file", got)
+	}
+	m, err := unix.Mmap(int(f.Fd()), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	must("mmap for writing", err)
+	read := func(at int64) string {
+		b := make([]byte, 6)
+		if _, err := f.ReadAt(b, at); err != nil {
+			wrong("read: %v", err)
+		}
+		return string(b)
+	}
+	copy(m[100:], "synced")
+	must("msync", unix.Msync(m, unix.MS_SYNC))
+	if got := read(100); got != "synced" || string(r[100:106]) != got {
+		wrong("after msync the file has %q, another mapping %q", got, r[100:106])
+	}
+	copy(m[size-6:], "at end")
+	must("munmap", unix.Munmap(m))
+	if got := read(size - 6); got != "at end" {
+		wrong("after munmap the file has %q", got)
+	}
+	must("munmap", unix.Munmap(r))
+	if fi, err := f.Stat(); err != nil || fi.Size() != size {
+		wrong("the size after all: %v", err)
+	}
+}
+
 func metadata(dir string) {
 	p := filepath.Join(dir, "f")
 	must("write", os.WriteFile(p, nil, 0o640))
@@ -301,6 +344,39 @@ func locks(dir string) {
 	if out := other(); out != "write 0: free\nwrite 5: free\nflock: free\n" {
 		wrong("another process after unlock: %q", out)
 	}
+}
+
+// The lock of an open file is that of every process that has it.
+func inherited(dir string) {
+	p := filepath.Join(dir, "flock")
+	f, err := os.Create(p)
+	must("create", err)
+	defer f.Close()
+	child := func(operation string) {
+		cmd := exec.Command("/proc/self/exe", operation, "flock")
+		cmd.ExtraFiles = []*os.File{f}
+		if out, err := cmd.CombinedOutput(); err != nil {
+			wrong("flock %s by another process: %s, %v", operation, out, err)
+		}
+	}
+	other, err := os.Open(p)
+	must("open", err)
+	defer other.Close()
+	try := func() error { return unix.Flock(int(other.Fd()), unix.LOCK_SH|unix.LOCK_NB) }
+	child("lock")
+	want("what another process has locked", try(), unix.EAGAIN)
+	child("lock")
+	child("share")
+	must("a shared lock", try())
+	must("unlock", unix.Flock(int(other.Fd()), unix.LOCK_UN))
+	child("lock")
+	child("unlock")
+	must("what another process has unlocked", try())
+}
+
+// flock locks the file that this process was given.
+func flock(operation string) {
+	must("flock", unix.Flock(3, map[string]int{"lock": unix.LOCK_EX, "share": unix.LOCK_SH, "unlock": unix.LOCK_UN}[operation]))
 }
 
 // hold tries the locks of a file.
