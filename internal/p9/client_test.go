@@ -59,6 +59,9 @@ func newServer(t *testing.T, c Config) *Server {
 		if n := s.files.Load(); n != 0 {
 			t.Errorf("%d files are open after Close", n)
 		}
+		if n := s.fids.Load(); n != 0 {
+			t.Errorf("%d fids are there after Close", n)
+		}
 		if n := s.xattrs.Load(); n != 0 {
 			t.Errorf("%d bytes of attributes are held after Close", n)
 		}

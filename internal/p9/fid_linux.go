@@ -139,6 +139,9 @@ func (c *conn) insert(f *fid) error {
 		err = unix.ENFILE
 	case f.sh.gone.Load():
 		err = errGone
+	case c.s.fids.Add(1) > int64(c.s.config.MaxFids)*4:
+		c.s.fids.Add(-1)
+		err = unix.ENFILE
 	default:
 		c.fids[f.id] = f
 	}
@@ -159,6 +162,7 @@ func (c *conn) remove(id uint32) (*fid, error) {
 		return nil, unix.EBADF
 	}
 	delete(c.fids, id)
+	c.s.fids.Add(-1)
 	return f, nil
 }
 
@@ -188,6 +192,7 @@ func (c *conn) all() []*fid {
 func (c *conn) reset() {
 	all := c.all()
 	c.mu.Lock()
+	c.s.fids.Add(-int64(len(c.fids)))
 	clear(c.fids)
 	c.mu.Unlock()
 	for _, f := range all {

@@ -52,6 +52,7 @@ func (l *lockCall) whole() bool { return l.lock.Start == 0 && l.lock.Len == 0 }
 type lockTable struct {
 	mu      sync.Mutex // taken after that of a fid; guards the rest, fid.locks and the locks themselves
 	owners  map[lockKey]*lockOwner
+	held    int // fids of all owners
 	waiting int // requests that wait
 }
 
@@ -154,6 +155,12 @@ func (r *request) tryLock(call lockCall) (*share, error) {
 			return nil, err
 		}
 	}
+	if t.held >= r.c.s.config.MaxFids && !slices.Contains(o.fids, f) && l.Type != unix.F_UNLCK {
+		if len(o.fids) == 0 {
+			t.drop(r.c.s, o)
+		}
+		return nil, unix.ENOLCK
+	}
 	err = o.set(l)
 	if busy(err) && call.whole() && len(f.rivals(o)) > 0 {
 		if err = errHandOver; call.again {
@@ -178,6 +185,7 @@ func (r *request) tryLock(call lockCall) (*share, error) {
 	if !slices.Contains(o.fids, f) {
 		o.fids = append(o.fids, f)
 		f.locks = append(f.locks, o)
+		t.held++
 	}
 	return f.sh, nil
 }
@@ -217,6 +225,7 @@ func (t *lockTable) drop(s *Server, o *lockOwner) {
 	for _, f := range o.fids {
 		f.locks = slices.DeleteFunc(f.locks, func(l *lockOwner) bool { return l == o })
 	}
+	t.held -= len(o.fids)
 	delete(t.owners, o.key)
 	s.closeFile(o.fd)
 }
@@ -231,6 +240,7 @@ func (c *conn) dropLocks(f *fid) {
 	}
 	for _, o := range slices.Clone(f.locks) {
 		o.fids = slices.DeleteFunc(o.fids, func(l *fid) bool { return l == f })
+		t.held--
 		if len(o.fids) == 0 {
 			t.drop(c.s, o)
 		}

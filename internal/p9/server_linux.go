@@ -26,8 +26,8 @@ type Config struct {
 	// time; more wait in the transport. The default is 16, the least 2.
 	MaxRequests int
 
-	// MaxFids is how many fids a connection may have; more are ENFILE. The
-	// default is 65536.
+	// MaxFids is how many fids a connection may have, and a quarter of those of
+	// all connections together; more are ENFILE. The default is 65536.
 	MaxFids int
 
 	// MaxFiles is how many descriptors the server may hold for all of its
@@ -76,6 +76,7 @@ type Server struct {
 	log     *slog.Logger
 	files   atomic.Int64 // descriptors that are held
 	buffers *semaphore.Weighted
+	fids    atomic.Int64 // of all connections
 	xattrs  atomic.Int64 // bytes that fids hold of extended attributes
 	fsize   int64        // longest file that this process may write
 
