@@ -3,6 +3,7 @@ package p9
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,6 +27,10 @@ type fid struct {
 type file struct {
 	fd     int
 	append bool
+
+	// privileged is set until the first write of a user to a file that gives
+	// the rights of its owner to whoever runs it.
+	privileged atomic.Bool
 
 	dirMu sync.Mutex // guards pos
 	pos   int64      // of the folder's descriptor

@@ -96,6 +96,11 @@ func (f *fid) writeAt(b []byte, off int64) (n int, err error) {
 	if b, err = f.belowLimit(b, off); err != nil {
 		return 0, err
 	}
+	if len(b) > 0 && f.file.privileged.Load() {
+		if err := f.dropPrivilege(); err != nil {
+			return 0, err
+		}
+	}
 	for n < len(b) {
 		var m int
 		err := again(func() (err error) { m, err = unix.Pwrite(f.file.fd, b[n:], off+int64(n)); return err })

@@ -44,7 +44,7 @@ func (r *request) lopen() error {
 	if f.file != nil || f.xattr != nil {
 		return unix.EBADF
 	}
-	fl, q, err := f.sh.open(f.node, flags)
+	fl, q, err := f.open(f.node, flags)
 	if err != nil {
 		return err
 	}
@@ -54,7 +54,8 @@ func (r *request) lopen() error {
 	return nil
 }
 
-func (sh *share) open(n *node, flags uint32) (*file, qid, error) {
+func (f *fid) open(n *node, flags uint32) (*file, qid, error) {
+	sh := f.sh
 	if flags&openAccess != 0 || flags&openTruncate != 0 {
 		if err := sh.writable(); err != nil {
 			return nil, qid{}, err
@@ -65,12 +66,43 @@ func (sh *share) open(n *node, flags uint32) (*file, qid, error) {
 	if err != nil {
 		return nil, qid{}, err
 	}
-	_, q, err := n.stat(sh)
+	st, q, err := n.stat(sh)
 	if err != nil {
 		n.s.closeFile(fd)
 		return nil, qid{}, err
 	}
-	return &file{fd: fd, append: host&unix.O_APPEND != 0}, q, nil
+	fl := &file{fd: fd, append: host&unix.O_APPEND != 0}
+	fl.privileged.Store(f.uid != 0 && givesPrivilege(st.Mode))
+	return fl, q, nil
+}
+
+// givesPrivilege reports whether whoever runs a file of that mode becomes
+// another user or group.
+func givesPrivilege(mode uint32) bool {
+	return mode&unix.S_IFMT == unix.S_IFREG &&
+		(mode&unix.S_ISUID != 0 || mode&(unix.S_ISGID|unix.S_IXGRP) == unix.S_ISGID|unix.S_IXGRP)
+}
+
+// dropPrivilege takes set-user-id and set-group-id away from a file that a
+// user writes to for the first time. The client's kernel leaves that to the
+// server, and to the server's the writer is root; where it is not, that kernel
+// does it.
+func (f *fid) dropPrivilege() error {
+	var st unix.Stat_t
+	if err := unix.Fstat(f.node.fd, &st); err != nil {
+		return err
+	}
+	if givesPrivilege(st.Mode) {
+		gone := uint32(unix.S_ISUID)
+		if st.Mode&unix.S_IXGRP != 0 {
+			gone |= unix.S_ISGID
+		}
+		if err := unix.Chmod(f.node.proc(), st.Mode&0o7777&^gone); err != nil && !errors.Is(err, unix.EPERM) {
+			return err
+		}
+	}
+	f.file.privileged.Store(false)
+	return nil
 }
 
 // lcreate: fid[4] name[s] flags[4] mode[4] gid[4] -> qid[13] iounit[4]
@@ -97,7 +129,7 @@ func (r *request) lcreate() error {
 	if errors.Is(err, unix.EEXIST) && flags&openExclusive == 0 {
 		// It is there, or came in between: then it is opened as any other.
 		if n, err = f.node.lookup(name); err == nil {
-			if fl, q, err = f.sh.open(n, flags); err != nil {
+			if fl, q, err = f.open(n, flags); err != nil {
 				n.unref()
 			}
 		}
@@ -146,7 +178,9 @@ func (f *fid) create(name string, flags, mode, gid uint32) (*node, *file, qid, e
 		n.unref()
 		return nil, nil, qid{}, err
 	}
-	return n, &file{fd: again, append: host&unix.O_APPEND != 0}, q, nil
+	fl := &file{fd: again, append: host&unix.O_APPEND != 0}
+	fl.privileged.Store(f.uid != 0 && givesPrivilege(unix.S_IFREG|mode))
+	return n, fl, q, nil
 }
 
 // unmake removes child, which is called name in the folder n unless somebody
