@@ -18,6 +18,8 @@ import (
 	"github.com/cavaliergopher/cpio"
 
 	"github.com/byrevm/byre/internal/engine/qemu/qmp"
+	"github.com/byrevm/byre/internal/place"
+	"github.com/byrevm/byre/uvm"
 )
 
 // A bareVM is a QEMU of its own, with the kernel and modules of the boot files
@@ -47,15 +49,21 @@ func newBareVM(ctx context.Context, s setup) (_ *bareVM, err error) {
 	if _, err := os.Stat(kernel); err != nil {
 		kernel = filepath.Join(s.boot, "kernel")
 	}
-	v.cmd = exec.CommandContext(ctx, "qemu-system-x86_64",
+	args := []string{
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-machine", "q35,memory-backend=ram,sata=off,smbus=off,smm=off,usb=off,vmport=off", "-bios", "qboot.rom", "-accel", accel(), "-smp", "2",
 		"-m", "size=512M,slots=64,maxmem=66048M", "-object", "memory-backend-memfd,id=ram,size=512M,share=on",
 		"-kernel", kernel, "-initrd", initrd, "-append", "console=ttyS0 panic=-1 quiet rdinit=/bench-init",
 		"-device", "virtio-scsi-pci,id=scsi,bus=pcie.0,addr=0x3,disable-legacy=on",
-		"-device", "pci-bridge,id=slots,bus=pcie.0,addr=0x10,chassis_nr=16,shpc=off",
-		"-device", "pci-testdev,bus=slots,addr=0x0,membar=512K",
-		"-qmp", "unix:"+socket+",server=on,wait=off", "-serial", "stdio")
+		"-qmp", "unix:" + socket + ",server=on,wait=off", "-serial", "stdio",
+	}
+	// As many bridges as the other VM has: for each device that is plugged in
+	// the guest asks the firmware of every slot.
+	for i := range place.VPMemBridges(uvm.MaxVPMEMCount) + place.NetworkBridges {
+		args = append(args, "-device", fmt.Sprintf("pci-bridge,id=slots%d,bus=pcie.0,addr=%#x,chassis_nr=%d,shpc=off", i, 0x10+i, 0x10+i))
+	}
+	args = append(args, "-device", "pci-testdev,bus=slots0,addr=0x0,membar=512K") // else the kernel gives it no addresses
+	v.cmd = exec.CommandContext(ctx, "qemu-system-x86_64", args...)
 	out, err := v.cmd.StdoutPipe()
 	if err != nil {
 		return nil, err

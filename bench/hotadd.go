@@ -120,7 +120,7 @@ var (
 			memory := fmt.Sprint("memory", i)
 			return "pmem", []command{
 				{"object-add", map[string]any{"qom-type": "memory-backend-file", "id": memory, "mem-path": p.disks[i], "size": 4 * mib, "share": true, "readonly": true}},
-				{"device_add", map[string]any{"driver": "virtio-pmem-pci", "id": "pmem" + memory, "memdev": memory, "bus": "slots", "addr": fmt.Sprintf("%#x", i+1)}},
+				{"device_add", map[string]any{"driver": "virtio-pmem-pci", "id": "pmem" + memory, "memdev": memory, "bus": "slots0", "addr": fmt.Sprintf("%#x", i+1)}},
 			}
 		},
 	}
@@ -133,7 +133,7 @@ var (
 			id := fmt.Sprint("net", i)
 			return "eth", []command{
 				{"netdev_add", map[string]any{"type": "user", "id": id}},
-				{"device_add", map[string]any{"driver": "virtio-net-pci", "id": "nic" + id, "netdev": id, "bus": "slots", "addr": fmt.Sprintf("%#x", i+1)}},
+				{"device_add", map[string]any{"driver": "virtio-net-pci", "id": "nic" + id, "netdev": id, "bus": "slots0", "addr": fmt.Sprintf("%#x", i+1)}},
 			}
 		},
 	}
