@@ -3,7 +3,9 @@ package uvm
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/byrevm/byre/hcs"
 	"github.com/byrevm/byre/hcsschema"
@@ -40,6 +42,17 @@ func (vm *UtilityVM) detach(ctx context.Context, a *attachment) error {
 		return nil
 	}
 	return err
+}
+
+// checkText refuses paths and names that no document can have: in JSON they
+// would become those of other files.
+func checkText(names ...string) error {
+	for _, n := range names {
+		if !utf8.ValidString(n) {
+			return fmt.Errorf("%w: %q is not UTF-8", hcs.ErrNotSupported, n)
+		}
+	}
+	return nil
 }
 
 // A release gives back one use of something, once.

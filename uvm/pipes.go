@@ -65,6 +65,9 @@ type sharedPipe struct {
 // the host's mode and owner. At most 256 connections exist at a time; further
 // ones wait.
 func (vm *UtilityVM) AddPipe(ctx context.Context, hostPath string) (*PipeMount, error) {
+	if err := checkText(hostPath); err != nil {
+		return nil, fmt.Errorf("sharing pipe %q: %w", hostPath, err)
+	}
 	var p *sharedPipe
 	err := vm.carry(ctx, func(*call) (err error) {
 		p, err = vm.pipes.pipes.acquire(ctx, hostPath,

@@ -63,6 +63,9 @@ func (vm *UtilityVM) AddPlan9(ctx context.Context, hostPath string, uvmPath stri
 	if uvmPath == "" {
 		return nil, errors.New("uvmPath must be passed to AddPlan9")
 	}
+	if err := checkText(append([]string{hostPath, uvmPath}, allowedNames...)...); err != nil {
+		return nil, fmt.Errorf("sharing folder %q: %w", hostPath, err)
+	}
 	f := folder{hostPath, uvmPath, readOnly, restrict, slices.Clone(allowedNames)}
 	// Every use has a number, so that the names of later shares are those that
 	// they would have if nothing were counted.

@@ -88,6 +88,9 @@ func (vm *UtilityVM) AddSCSIPhysicalDisk(ctx context.Context, hostPath, uvmPath 
 }
 
 func (vm *UtilityVM) addSCSI(ctx context.Context, hostPath, uvmPath, kind string, readOnly bool, access VMAccessType) (*SCSIMount, error) {
+	if err := checkText(hostPath, uvmPath); err != nil {
+		return nil, fmt.Errorf("attaching SCSI disk %q: %w", hostPath, err)
+	}
 	want := scsiDisk{windows: vm.os == "windows", kind: kind, readOnly: readOnly, guestPath: uvmPath}
 	var d scsiDisk
 	err := vm.carry(ctx, func(*call) (err error) {

@@ -68,6 +68,9 @@ func (vm *UtilityVM) AddVPMEM(ctx context.Context, hostPath string) (_ string, e
 	if vm.os != "linux" {
 		return "", errNotSupported
 	}
+	if err := checkText(hostPath); err != nil {
+		return "", fmt.Errorf("attaching VPMEM %q: %w", hostPath, err)
+	}
 	var d vpmemDevice
 	err = vm.carry(ctx, func(*call) (err error) {
 		d, err = vm.vpmem.layers.acquire(ctx, hostPath,
