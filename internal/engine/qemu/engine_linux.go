@@ -193,6 +193,9 @@ func (e *Engine) create(ctx context.Context, id string, doc hcs.Document) (_ *sy
 	if m.boot != nil {
 		m.boot.cmdline = editCmdline(m.boot.cmdline, slices.Concat(memoryWords(m.memory), m.portWords(), d.words)...)
 	}
+	if err := m.checkText(); err != nil {
+		return nil, err
+	}
 
 	s, err := newSystem(m, e.log)
 	if err != nil {

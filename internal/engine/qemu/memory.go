@@ -1,6 +1,7 @@
 package qemu
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -28,6 +29,8 @@ const (
 	splitMemoryMB = 2048
 	// leastLowMB is what must be below 4 GiB, for firmware and kernel.
 	leastLowMB = 256
+	// defaultHighGapMB is the room that QEMU keeps for devices above memory.
+	defaultHighGapMB = 32 << 10
 	// addressMB is what the emulated processor can address: 40 bits.
 	addressMB = 1 << 20
 )
@@ -82,7 +85,7 @@ func (m *machine) checkGaps() error {
 	if o.highBaseMB > 0 && o.highBaseMB < m.devicesFromMB() {
 		return fmt.Errorf("HighMmioBaseInMB is %d, but memory ends at %d", o.highBaseMB, m.devicesFromMB())
 	}
-	if end := max(o.highBaseMB, m.devicesFromMB()) + o.highGapMB; o.highBaseMB+o.highGapMB > 0 && end > addressMB {
+	if end := max(o.highBaseMB, m.devicesFromMB()) + cmp.Or(o.highGapMB, defaultHighGapMB); o.highBaseMB+o.highGapMB > 0 && end > addressMB {
 		return fmt.Errorf("HighMmioBaseInMB and HighMmioGapInMB: %d are the last address, the machine has addresses for %d", end, int64(addressMB))
 	}
 	return nil
