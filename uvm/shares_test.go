@@ -285,7 +285,7 @@ func TestStats(t *testing.T) {
 		"physical, and more": {func(_ string, p *hcsschema.Properties) {
 			p.Statistics.Memory = &hcsschema.MemoryStats{MemoryUsagePrivateWorkingSetBytes: 1100 << 20}
 		}, true, 1100 << 20, 100},
-		"nothing":  {func(_ string, p *hcsschema.Properties) { p.Statistics, p.Memory = nil, nil }, true, 0, 0},
+		"nothing": {func(_ string, p *hcsschema.Properties) { p.Statistics, p.Memory = nil, nil }, true, 0, 0},
 		"empty": {func(_ string, p *hcsschema.Properties) {
 			*p = hcsschema.Properties{Statistics: &hcsschema.Statistics{}, Memory: &hcsschema.MemoryInformationForVm{}}
 		}, true, 0, 0},
