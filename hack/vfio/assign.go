@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/byrevm/byre/hcs"
 	"github.com/byrevm/byre/hcsschema"
@@ -74,9 +75,14 @@ func giveAndTake(ctx context.Context, vm *uvm.UtilityVM, log watcher, h host) er
 	return nil
 }
 
+// logWait is how long the guest's log may take.
+const logWait = 2 * time.Minute
+
 // wait waits until the guest's log says what appeared: the functions of one
 // device, in their order.
 func (w watcher) wait(ctx context.Context, id string, functions []string) error {
+	ctx, cancel := context.WithTimeout(ctx, logWait)
+	defer cancel()
 	for n, addr := range functions {
 		select {
 		case line := <-w.appeared:
@@ -92,7 +98,7 @@ func (w watcher) wait(ctx context.Context, id string, functions []string) error 
 				}
 			}
 		case <-ctx.Done():
-			return errors.New("the guest does not say what appeared")
+			return fmt.Errorf("the guest does not say that function %d appeared", n)
 		}
 	}
 	return nil

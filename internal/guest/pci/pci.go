@@ -74,11 +74,17 @@ func (b bus) finder(id string) (func() ([]string, error), error) {
 }
 
 // functions returns the folders of the functions in a slot: none before all
-// are there, which is when the first is, for the kernel looks for all at once.
+// are there. The kernel makes the folder of each as it finds it, from the first
+// on, and when it has looked for all it tells of them in /proc.
 func (b bus) functions(slot int) ([]string, error) {
 	first, err := filepath.Glob(b.root + place.Assigned(slot).Sysfs())
 	if err != nil || len(first) != 1 {
 		return nil, err
+	}
+	// The domain is 0: 0000:05:00.0 is 05/00.0.
+	_, name, _ := strings.Cut(filepath.Base(first[0]), ":")
+	if _, err := os.Stat(filepath.Join(b.root, "/proc/bus/pci", strings.Replace(name, ":", "/", 1))); err != nil {
+		return nil, nil // not yet
 	}
 	return filepath.Glob(strings.TrimSuffix(first[0], "0") + "[0-7]")
 }

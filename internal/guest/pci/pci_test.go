@@ -41,8 +41,15 @@ func TestWait(t *testing.T) {
 	if err := b.wait(id.String(), time.Now()); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("waited for nothing: %v", err)
 	}
+	// The kernel has found the first function, and looks for others.
+	if err := os.MkdirAll(first, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.wait(id.String(), time.Now()); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("did not wait for all functions: %v", err)
+	}
 	go func() {
-		for _, f := range []string{second, first} {
+		for _, f := range []string{second, filepath.Join(root, "proc/bus/pci/05/00.0")} {
 			if err := os.MkdirAll(f, 0o755); err != nil {
 				t.Error(err)
 			}
@@ -50,6 +57,9 @@ func TestWait(t *testing.T) {
 	}()
 	if err := b.wait(id.String(), time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
+	}
+	if got := strings.Count(out.String(), "PCI device appeared"); got != 2 {
+		t.Errorf("logged\n%s", &out)
 	}
 	for name, text := range map[string]string{"vendor": "0x1234\n", "device": "0x5678\n", "class": "0x020000\n", "modalias": "pci:v1\n"} {
 		if err := os.WriteFile(filepath.Join(first, name), []byte(text), 0o600); err != nil {
