@@ -31,6 +31,9 @@ const (
 	leastLowMB = 256
 	// defaultHighGapMB is the room that QEMU keeps for devices above memory.
 	defaultHighGapMB = 32 << 10
+	// reachMB is where room for devices must end: from there to 1 TiB AMD's
+	// processors have something else, and QEMU moves all memory behind that.
+	reachMB = 1012 << 10
 	// addressMB is what the emulated processor can address: 40 bits.
 	addressMB = 1 << 20
 )
@@ -85,8 +88,8 @@ func (m *machine) checkGaps() error {
 	if o.highBaseMB > 0 && o.highBaseMB < m.devicesFromMB() {
 		return fmt.Errorf("HighMmioBaseInMB is %d, but memory ends at %d", o.highBaseMB, m.devicesFromMB())
 	}
-	if end := max(o.highBaseMB, m.devicesFromMB()) + cmp.Or(o.highGapMB, defaultHighGapMB); o.highBaseMB+o.highGapMB > 0 && end > addressMB {
-		return fmt.Errorf("HighMmioBaseInMB and HighMmioGapInMB: %d are the last address, the machine has addresses for %d", end, int64(addressMB))
+	if end := max(o.highBaseMB, m.devicesFromMB()) + cmp.Or(o.highGapMB, defaultHighGapMB); o.highBaseMB+o.highGapMB > 0 && end > reachMB {
+		return fmt.Errorf("HighMmioBaseInMB and HighMmioGapInMB: %d are the last address, at most %d are possible", end, int64(reachMB))
 	}
 	return nil
 }
