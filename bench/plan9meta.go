@@ -177,7 +177,7 @@ func virtioInitrd(ctx context.Context, s setup, file string) error {
 
 // run measures once and returns the times, in seconds.
 func (v *virtioVM) run() ([]float64, error) {
-	if _, err := io.WriteString(v.in, "\n"); err != nil {
+	if _, err := fmt.Fprintln(v.in, metaFiles); err != nil {
 		return nil, err
 	}
 	return v.until("done")
