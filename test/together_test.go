@@ -51,10 +51,10 @@ func TestOptionsTogether(t *testing.T) {
 	})
 	step(t, "no room", func(ctx context.Context, t *testing.T) {
 		disk := save(t, filepath.Join(t.TempDir(), "disk"), make([]byte, 2<<20))
-		if _, err := vm.AddSCSI(ctx, disk, "", true, uvm.VMAccessTypeIndividual); err != uvm.ErrNoSCSIControllers { //nolint:errorlint // callers compare by identity
+		if _, err := vm.AddSCSI(ctx, disk, "", true, uvm.VMAccessTypeIndividual); err != uvm.ErrNoSCSIControllers {
 			t.Errorf("a disk: got %v, want %v", err, uvm.ErrNoSCSIControllers)
 		}
-		if _, err := vm.AddVPMEM(ctx, disk); err != uvm.ErrNoAvailableLocation { //nolint:errorlint // as above
+		if _, err := vm.AddVPMEM(ctx, disk); err != uvm.ErrNoAvailableLocation {
 			t.Errorf("a layer: got %v, want %v", err, uvm.ErrNoAvailableLocation)
 		}
 	})
