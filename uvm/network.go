@@ -94,9 +94,9 @@ func (vm *UtilityVM) AddEndpointsToNS(ctx context.Context, id string, endpoints 
 }
 
 // RemoveEndpointsFromNS takes endpoints out of the network namespace id of the
-// guest, in the order of the list. Those that are not in it are no error. It goes on past one that it
-// cannot remove; it can then be called again. A namespace that was not added
-// is [ErrNetNSNotFound], unwrapped.
+// guest, in the order of the list. Those that are not in it are no error. It
+// goes on past one that it cannot remove; it can then be called again. A
+// namespace that was not added is [ErrNetNSNotFound], unwrapped.
 func (vm *UtilityVM) RemoveEndpointsFromNS(ctx context.Context, id string, endpoints []*hns.HNSEndpoint) error {
 	return vm.withNetNS(ctx, id, func(ns *netNS) error {
 		var errs []error

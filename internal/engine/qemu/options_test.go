@@ -296,18 +296,7 @@ func TestBootFolders(t *testing.T) {
 // What the kernel of this host makes of limits: of version 1 or 2, whichever
 // it has. test/ runs this in a guest too, which has the other one.
 func TestCgroupOnHost(t *testing.T) {
-	h, err := findCgroups()
-	if err != nil {
-		t.Fatal(err)
-	}
-	version := 1
-	if len(h.v1) == 0 {
-		version = 2
-		if !hasFile(h.unified, "cgroup.type") {
-			h = belowRoot(t, h)
-		}
-	}
-	t.Logf("version %d, in %+v", version, *h)
+	h := hostCgroups(t)
 	g, dirs := h.plan(fmt.Sprint("test-", os.Getpid()))
 	t.Cleanup(func() {
 		for _, d := range dirs {
@@ -354,6 +343,24 @@ func TestCgroupOnHost(t *testing.T) {
 	if err := g.limit(shares{limit: maxLimit, weight: defaultWeight}, 1); err != nil {
 		t.Errorf("without limits again: %v", err)
 	}
+}
+
+// hostCgroups finds the host's cgroups.
+func hostCgroups(t *testing.T) *cgroupHost {
+	t.Helper()
+	h, err := findCgroups()
+	if err != nil {
+		t.Fatal(err)
+	}
+	version := 1
+	if len(h.v1) == 0 {
+		version = 2
+		if !hasFile(h.unified, "cgroup.type") {
+			h = belowRoot(t, h)
+		}
+	}
+	t.Logf("version %d, in %+v", version, *h)
+	return h
 }
 
 // belowRoot moves this process into a cgroup of its own, as owners are where

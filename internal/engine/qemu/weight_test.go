@@ -22,18 +22,7 @@ import (
 // TestCgroupOnHost, it runs on the host's version of cgroups and, by test/, on
 // a guest's.
 func TestCgroupWeight(t *testing.T) {
-	h, err := findCgroups()
-	if err != nil {
-		t.Fatal(err)
-	}
-	version := 1
-	if len(h.v1) == 0 {
-		version = 2
-		if !hasFile(h.unified, "cgroup.type") {
-			h = belowRoot(t, h)
-		}
-	}
-	t.Logf("version %d", version)
+	h := hostCgroups(t)
 	var pids []int
 	for _, weight := range []int64{400, 100} {
 		g, dirs := h.plan(fmt.Sprintf("weight-%d-%d", os.Getpid(), weight))
