@@ -155,7 +155,7 @@ func mountOnce() (time.Duration, error) {
 	}
 	var mounted error
 	err = raw.Control(func(fd uintptr) {
-		mounted = unix.Mount("bare", at, "9p", 0, fmt.Sprintf("trans=fd,rfdno=%d,wfdno=%d,msize=524288,version=9p2000.L,aname=%s", fd, fd, os.Args[2]))
+		mounted = unix.Mount("bare", at, "9p", 0, fmt.Sprintf("trans=fd,rfdno=%d,wfdno=%d,msize=524288,version=9p2000.L,cache=mmap,aname=%s", fd, fd, os.Args[2]))
 	})
 	if err != nil || mounted != nil {
 		return 0, fmt.Errorf("%v, %w", err, mounted)
