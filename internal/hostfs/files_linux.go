@@ -1,0 +1,79 @@
+package hostfs
+
+import (
+	"errors"
+	"math"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+// Files counts the descriptors that trees, nodes, open files and locks have.
+// More than there may be are ENFILE. Servers may share one.
+type Files struct {
+	max   int64
+	held  atomic.Int64
+	fsize int64 // longest file that this process may write
+}
+
+// NewFiles returns a count of at most limit descriptors. Zero stands for half
+// of what the process may open now, 131072 at most.
+func NewFiles(limit int) *Files {
+	f := &Files{max: int64(limit), fsize: math.MaxInt64}
+	var r unix.Rlimit
+	if limit <= 0 {
+		f.max = 1 << 17
+		if unix.Getrlimit(unix.RLIMIT_NOFILE, &r) == nil {
+			f.max = int64(min(uint64(f.max), max(r.Cur/2, 1)))
+		}
+	}
+	// Past that limit the kernel would end the process with a signal.
+	if unix.Getrlimit(unix.RLIMIT_FSIZE, &r) == nil && r.Cur < math.MaxInt64 {
+		f.fsize = int64(r.Cur)
+	}
+	return f
+}
+
+// Max returns how many descriptors there may be.
+func (f *Files) Max() int { return int(f.max) }
+
+// Held returns how many descriptors there are.
+func (f *Files) Held() int { return int(f.held.Load()) }
+
+// take counts the descriptor that open returns.
+func (f *Files) take(open func() (int, error)) (int, error) {
+	if f.held.Add(1) > f.max {
+		f.held.Add(-1)
+		return -1, unix.ENFILE
+	}
+	for {
+		fd, err := open()
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			f.held.Add(-1)
+			return -1, err
+		}
+		return fd, nil
+	}
+}
+
+// drop closes a descriptor that nothing was written to.
+func (f *Files) drop(fd int) { _ = f.close(fd) }
+
+// close closes a descriptor. The file system can have news of what was
+// written.
+func (f *Files) close(fd int) error {
+	f.held.Add(-1)
+	return unix.Close(fd)
+}
+
+// again calls do until no signal interrupts it.
+func again(do func() error) error {
+	for {
+		if err := do(); !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}

@@ -1,0 +1,37 @@
+package hostfs
+
+import "golang.org/x/sys/unix"
+
+// identify returns which file a descriptor is of, and its attributes, by one
+// system call.
+func identify(fd int) (id ID, st unix.Stat_t, err error) {
+	var x unix.Statx_t
+	err = again(func() error {
+		return unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &x)
+	})
+	if err != nil {
+		return id, st, err
+	}
+	st.Dev, st.Ino = unix.Mkdev(x.Dev_major, x.Dev_minor), x.Ino
+	st.Rdev = unix.Mkdev(x.Rdev_major, x.Rdev_minor)
+	st.Mode, st.Uid, st.Gid = uint32(x.Mode), x.Uid, x.Gid
+	assign(&st.Nlink, x.Nlink)
+	assign(&st.Blksize, x.Blksize)
+	st.Size, st.Blocks = int64(x.Size), int64(x.Blocks)
+	for _, t := range []struct {
+		to   *unix.Timespec
+		from unix.StatxTimestamp
+	}{{&st.Atim, x.Atime}, {&st.Mtim, x.Mtime}, {&st.Ctim, x.Ctime}} {
+		*t.to = unix.Timespec{Sec: t.from.Sec, Nsec: int64(t.from.Nsec)}
+	}
+	id = ID{Dev: st.Dev, Ino: st.Ino}
+	if x.Mask&unix.STATX_BTIME != 0 {
+		id.Btime = x.Btime.Sec*1e9 + int64(x.Btime.Nsec)
+	}
+	return id, st, nil
+}
+
+// assign is for members whose size is the architecture's.
+func assign[T, U interface {
+	~uint32 | ~uint64 | ~int32 | ~int64
+}](to *T, from U) { *to = T(from) }
