@@ -31,6 +31,7 @@ type config struct {
 	env     *boot.Env
 	log     *slog.Logger
 	reserve uint64 // memory that containers cannot have
+	only9P  bool   // shares are mounted by 9P
 	dial    stdio.Dialer
 	// cgroups makes the parent of all containers; nil is the machine's own.
 	cgroups func() error
@@ -52,6 +53,7 @@ type agent struct {
 	runtime *runc.Runtime
 	nets    network.Namespaces
 	pipes   *pipes.Set
+	shares  *storage.Shares
 
 	mu         sync.Mutex // guards the maps; a container's mu may be held, not the other way round
 	containers map[string]*container
@@ -83,6 +85,8 @@ func newAgent(c config) *agent {
 		},
 	}})
 	a.pipes = pipes.New(a.dialPipe, c.log)
+	locks := &lockWatch{dial: a.dialNet, log: c.log}
+	a.shares = &storage.Shares{Dial: a.dialNet, Log: c.log, Only9P: c.only9P, Mounted: locks.begin}
 	bridge.Handle(s, bridge.Create, a.create)
 	bridge.Handle(s, bridge.Start, a.start)
 	bridge.Handle(s, bridge.ShutdownGraceful, a.shutdownGraceful)

@@ -46,6 +46,7 @@ type settings struct {
 	reserve   uint64
 	noClock   bool
 	stdio     bool
+	only9P    bool
 }
 
 func parse(args []string) (settings, error) {
@@ -68,6 +69,7 @@ func parse(args []string) (settings, error) {
 	fs.Uint64Var(&s.reserve, "root-mem-reserve-bytes", 75<<20, "memory that containers cannot have")
 	fs.BoolVar(&s.noClock, "disable-time-sync", false, "do not keep the host's time")
 	fs.BoolVar(&s.stdio, "use-inouterr", false, "serve the bridge on stdin and stdout")
+	fs.BoolVar(&s.only9P, "share-9p", false, "mount the host's folders by 9P, without the machine's virtio-fs device")
 	fs.Bool("v4", true, "protocol version 4, the only one")
 	fs.Uint64("gcs-mem-limit-bytes", 0, "of no effect: the agent's memory is what containers cannot have")
 	if err := fs.Parse(args); err != nil {
@@ -168,7 +170,7 @@ func serve(ctx context.Context, env *boot.Env, s settings, log *slog.Logger) err
 		return err
 	}
 	a := newAgent(config{
-		env: env, log: log, reserve: s.reserve,
+		env: env, log: log, reserve: s.reserve, only9P: s.only9P,
 		dial: func(ctx context.Context, port uint32) (streamConn, error) { return dial(ctx, port) },
 	})
 	go a.whenReady()

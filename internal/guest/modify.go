@@ -54,8 +54,8 @@ func (a *agent) change(ctx context.Context, add bool, t hcsschema.ResourceType, 
 		return apply(raw, add, func(d hcsschema.LCOWMappedVPMemDevice) error { return storage.AddVPMem(d, modules) }, storage.RemoveVPMem)
 	case hcsschema.ResourceMappedDirectory:
 		return apply(raw, add, func(d hcsschema.LCOWMappedDirectory) error {
-			return storage.AddShare(ctx, d, a.dialNet, modules)
-		}, storage.RemoveShare)
+			return a.shares.Add(ctx, d, modules)
+		}, a.shares.Remove)
 	case hcsschema.ResourceMappedPipe:
 		return apply(raw, add, a.pipes.Add, a.pipes.Remove)
 	case hcsschema.ResourceVPCIDevice:

@@ -58,8 +58,8 @@ func TestExitCode(t *testing.T) {
 }
 
 func TestParse(t *testing.T) {
-	s, err := parse(strings.Fields("-v4 -log-format json -loglevel trace -root-mem-reserve-bytes 5 -gcs-mem-limit-bytes 6 -disable-time-sync"))
-	if err != nil || s.level != logs.LevelTrace || s.text || s.reserve != 5 || !s.noClock {
+	s, err := parse(strings.Fields("-v4 -log-format json -loglevel trace -root-mem-reserve-bytes 5 -gcs-mem-limit-bytes 6 -disable-time-sync -share-9p"))
+	if err != nil || s.level != logs.LevelTrace || s.text || s.reserve != 5 || !s.noClock || !s.only9P {
 		t.Errorf("got %+v, %v", s, err)
 	}
 	if s, err := parse([]string{"-log-format", "text"}); err != nil || !s.text || s.level != slog.LevelWarn || s.reserve != 75<<20 {

@@ -12,6 +12,10 @@ import (
 	"github.com/byrevm/byre/internal/guest/modules"
 )
 
+// shares begins the alias of a virtio-fs device. Every machine has one, and only
+// who mounts a share needs its driver.
+const shares = "virtio:d0000001A"
+
 // unclaimed returns the aliases of the devices below sys, the mount of sysfs,
 // that no driver has: of those that only some machines have, such as a balloon
 // or a screen. A device that goes while one looks has none.
@@ -23,7 +27,7 @@ func unclaimed(sys string) []string {
 			if _, err := os.Lstat(filepath.Join(d, "driver")); err == nil {
 				continue
 			}
-			if b, err := os.ReadFile(filepath.Join(d, "modalias")); err == nil {
+			if b, err := os.ReadFile(filepath.Join(d, "modalias")); err == nil && !strings.HasPrefix(string(b), shares) {
 				aliases = append(aliases, strings.TrimSpace(string(b)))
 			}
 		}

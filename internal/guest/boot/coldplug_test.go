@@ -33,6 +33,7 @@ func TestColdplug(t *testing.T) {
 	device("pci", "0000:00:05.0", "pci:screen", false)
 	device("pci", "0000:00:06.0", "", false)
 	device("virtio", "virtio3", "virtio:balloon", false)
+	device("virtio", "virtio4", "virtio:d0000001Av00001AF4", false) // shares
 	device("vmbus", "2dd1ce17-079e-403c-b352-a1921ee207ee", "vmbus:time", false)
 	device("vmbus", "df6d0690-79e5-55b6-a5ec-c1e2f77f580a", "vmbus:scsi", true)
 	device("usb", "1-1", "usb:stick", false)

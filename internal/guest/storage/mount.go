@@ -160,10 +160,10 @@ func mountAt(target string, mode uint32, mount func(at string) error) error {
 	return nil
 }
 
-// checkFree refuses the root of a mount.
+// checkFree refuses the root of a mount. It asks no server of a file system.
 func checkFree(dir *os.File) error {
 	var st unix.Statx_t
-	if err := unix.Statx(int(dir.Fd()), "", unix.AT_EMPTY_PATH, 0, &st); err != nil {
+	if err := unix.Statx(int(dir.Fd()), "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, 0, &st); err != nil {
 		return &os.PathError{Op: "statx", Path: dir.Name(), Err: err}
 	}
 	if st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0 {

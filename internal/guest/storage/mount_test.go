@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -346,7 +347,8 @@ func TestShareErrors(t *testing.T) {
 	inNamespace(t)
 	d := hcsschema.LCOWMappedDirectory{MountPath: "/run/share", Port: 564, ShareName: "s"}
 	refused := errors.New("refused")
-	err := AddShare(t.Context(), d, func(context.Context, uint32) (net.Conn, error) { return nil, refused }, nil)
+	s := &Shares{Dial: func(context.Context, uint32) (net.Conn, error) { return nil, refused }, Log: slog.New(slog.DiscardHandler)}
+	err := s.Add(t.Context(), d, nil)
 	if !errors.Is(err, refused) {
 		t.Errorf("got %v, want %v", err, refused)
 	}
@@ -354,10 +356,10 @@ func TestShareErrors(t *testing.T) {
 		t.Errorf("the mount point is left: %v", err)
 	}
 	d.ShareName = "a,trans=virtio"
-	if err := AddShare(t.Context(), d, nil, nil); err == nil {
+	if err := s.Add(t.Context(), d, nil); err == nil {
 		t.Error("a name with an option in it was accepted")
 	}
-	if err := AddShare(t.Context(), hcsschema.LCOWMappedDirectory{MountPath: "/run/share"}, nil, nil); err == nil {
+	if err := s.Add(t.Context(), hcsschema.LCOWMappedDirectory{MountPath: "/run/share"}, nil); err == nil {
 		t.Error("port 0 was accepted")
 	}
 }

@@ -4,14 +4,12 @@ package storage
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"net"
-	"os"
 	"strconv"
 	"strings"
-	"syscall"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/byrevm/byre/hcsschema"
 )
@@ -19,68 +17,48 @@ import (
 // A Dialer connects to a vsock port of the host.
 type Dialer func(ctx context.Context, port uint32) (net.Conn, error)
 
-// shareMsize is the largest message that is offered to the host's file
-// server, which may choose a smaller one.
-const shareMsize = 512 << 10
+// Shares mount folders of the host: those of the one virtio-fs device that the
+// machine has for all of them, or one by one by 9P.
+type Shares struct {
+	Dial Dialer // for 9P
+	Log  *slog.Logger
 
-// shareModules are what the kernel needs for a share, in order.
-var shareModules = []string{"9pnet", "9p", "9pnet_fd"}
+	// Only9P does without the device.
+	Only9P bool
 
-// AddShare mounts a 9p share of the host. The kernel keeps the connection
-// until the share is unmounted.
-func AddShare(ctx context.Context, d hcsschema.LCOWMappedDirectory, dial Dialer, modules Loader) error {
+	// Mounted is called, if not nil, after each mount of a folder of the device.
+	Mounted func()
+}
+
+// Add mounts a share. It is 9P's where the machine has no device, or the device
+// no such share, whose name need not be that of a file.
+func (s *Shares) Add(ctx context.Context, d hcsschema.LCOWMappedDirectory, modules Loader) error {
 	if d.Port <= 0 {
 		return fmt.Errorf("a share has no port %d", d.Port)
 	}
 	if err := checkShareName(d.ShareName); err != nil {
 		return err
 	}
-	if modules != nil {
-		if err := modules.Insert(shareModules...); err != nil {
-			return err
-		}
-	}
 	return mountAt(d.MountPath, 0o700, func(at string) error {
-		c, err := dial(ctx, uint32(d.Port))
-		if err != nil {
-			return fmt.Errorf("connecting to the host's file server: %w", err)
+		if !s.Only9P && isFileName(d.ShareName) {
+			err := mountFolder(d.ShareName, at, d.ReadOnly, modules)
+			if err == nil {
+				if s.Mounted != nil {
+					s.Mounted()
+				}
+				return nil
+			}
+			if !errors.Is(err, errNoFolder) {
+				return err
+			}
+			s.Log.InfoContext(ctx, "share is mounted by 9P", "share", d.ShareName, "why", err.Error())
 		}
-		defer c.Close()
-		sc, ok := c.(syscall.Conn)
-		if !ok {
-			return fmt.Errorf("a %T has no file descriptor", c)
-		}
-		raw, err := sc.SyscallConn()
-		if err != nil {
-			return err
-		}
-		var flags uintptr
-		if d.ReadOnly {
-			flags = unix.MS_RDONLY
-		}
-		var mounted error
-		err = raw.Control(func(fd uintptr) {
-			mounted = unix.Mount(d.MountPath, at, "9p", flags, shareData(int(fd), d.ShareName))
-		})
-		if err == nil && mounted != nil {
-			err = &os.PathError{Op: "mount 9p", Path: d.MountPath, Err: mounted}
-		}
-		return err
+		return mount9P(ctx, d, at, s.Dial, modules)
 	})
 }
 
-// RemoveShare unmounts a share.
-func RemoveShare(d hcsschema.LCOWMappedDirectory) error { return Unmount(d.MountPath) }
-
-func shareData(fd int, name string) string {
-	// Nothing is cached but what programs map: without the last option a file
-	// that is open for writing could not be mapped shared, not even for reading.
-	data := fmt.Sprintf("trans=fd,rfdno=%d,wfdno=%d,msize=%d,version=9p2000.L,cache=mmap", fd, fd, shareMsize)
-	if name != "" {
-		data += ",aname=" + name
-	}
-	return data
-}
+// Remove unmounts a share.
+func (s *Shares) Remove(d hcsschema.LCOWMappedDirectory) error { return Unmount(d.MountPath) }
 
 // checkShareName refuses what could be read as another mount option.
 func checkShareName(name string) error {
@@ -88,4 +66,9 @@ func checkShareName(name string) error {
 		return fmt.Errorf("a share cannot be named %q", name)
 	}
 	return nil
+}
+
+// isFileName tells whether a share of that name can be an entry of a folder.
+func isFileName(name string) bool {
+	return name != "" && name != "." && name != ".." && !strings.Contains(name, "/")
 }
