@@ -20,6 +20,8 @@ var allowed = map[string]string{
 	"hcsschema":                   "",
 	"stats":                       "",
 	"internal/vsock":              "",
+	"internal/virtio":             "",
+	"internal/virtio/virtiotest":  "",
 	"internal/hostfs":             "",
 	"internal/engine/qemu/qmp":    "",
 	"internal/layers":             "",
@@ -57,7 +59,7 @@ var inherit = []string{"internal/guest", "internal/shim", "cmd/byre"}
 var free = []string{"bench", "hack", "test"}
 
 // forTests may be imported by any test.
-var forTests = []string{"hcs/hcstest", "hns/hnstest"}
+var forTests = []string{"hcs/hcstest", "hns/hnstest", "internal/virtio/virtiotest"}
 
 type pkg struct {
 	ImportPath   string
