@@ -1,9 +1,7 @@
 package p9
 
 import (
-	"errors"
-	"math"
-
+	"github.com/byrevm/byre/internal/hostfs"
 	"golang.org/x/sys/unix"
 )
 
@@ -20,13 +18,13 @@ func (r *request) getattr() error {
 		return err
 	}
 	defer release()
-	st, q, err := f.node.stat(f.sh)
+	st, err := f.node.Stat()
 	if err != nil {
 		return err
 	}
 	e := &r.e
 	e.u64(statsBasic)
-	e.qid(q)
+	e.qid(qidOf(f.sh, &st))
 	e.u32(st.Mode)
 	e.u32(st.Uid)
 	e.u32(st.Gid)
@@ -45,91 +43,40 @@ func (r *request) getattr() error {
 // mtime[8+8] -> nothing
 func (r *request) setattr() error {
 	id, valid := r.d.u32(), r.d.u32()
-	mode, uid, gid := r.d.u32(), r.d.u32(), r.d.u32()
-	size := r.d.u64()
-	times := [2]unix.Timespec{wireTime(&r.d), wireTime(&r.d)}
+	change := hostfs.Change{
+		Mode: r.d.u32(), UID: r.d.u32(), GID: r.d.u32(), Size: r.d.u64(),
+		ATime: wireTime(&r.d, valid&setATimeValue != 0),
+		MTime: wireTime(&r.d, valid&setMTimeValue != 0),
+	}
 	if err := r.bad(); err != nil {
 		return err
+	}
+	for _, m := range []struct {
+		wire uint32
+		host hostfs.Attributes
+	}{
+		{setMode, hostfs.SetMode}, {setUID, hostfs.SetUID}, {setGID, hostfs.SetGID},
+		{setSize, hostfs.SetSize}, {setATime, hostfs.SetATime}, {setMTime, hostfs.SetMTime},
+	} {
+		if valid&m.wire != 0 {
+			change.Set |= m.host
+		}
 	}
 	f, release, err := r.c.use(id)
 	if err != nil {
 		return err
 	}
 	defer release()
-	if err := f.sh.writable(); err != nil {
-		return err
-	}
-	if valid&(setUID|setGID) != 0 {
-		if valid&setUID == 0 {
-			uid = noUID
-		}
-		if valid&setGID == 0 {
-			gid = noUID
-		}
-		// -1, "as it is", is what noUID becomes.
-		if err := unix.Fchownat(f.node.fd, "", int(int32(uid)), int(int32(gid)), unix.AT_EMPTY_PATH); err != nil {
-			return err
-		}
-	}
-	// After the owner, whose change takes set-user-id away.
-	if valid&setMode != 0 {
-		if f.node.kind == unix.S_IFLNK {
-			return unix.EOPNOTSUPP
-		}
-		if err := unix.Chmod(f.node.proc(), mode&0o7777); err != nil {
-			return err
-		}
-	}
-	if valid&setSize != 0 {
-		if err := f.truncate(size); err != nil {
-			return err
-		}
-	}
-	if valid&(setATime|setMTime) != 0 {
-		times[0] = chosenTime(times[0], valid&setATime != 0, valid&setATimeValue != 0)
-		times[1] = chosenTime(times[1], valid&setMTime != 0, valid&setMTimeValue != 0)
-		return unix.UtimesNanoAt(f.node.fd, "", times[:], unix.AT_EMPTY_PATH)
-	}
-	return nil
+	return f.node.SetAttr(f.file.host(), change)
 }
 
-func wireTime(d *decoder) unix.Timespec {
+// wireTime takes a time, which may stand for the present.
+func wireTime(d *decoder, value bool) unix.Timespec {
 	sec, nsec := d.u64(), d.u64()
+	if !value {
+		return unix.Timespec{Nsec: unix.UTIME_NOW}
+	}
 	return unix.Timespec{Sec: int64(sec), Nsec: int64(nsec % 1e9)}
-}
-
-// chosenTime returns what utimensat takes for a time that is set or not, to a
-// value or the present.
-func chosenTime(t unix.Timespec, set, value bool) unix.Timespec {
-	switch {
-	case !set:
-		t.Nsec = unix.UTIME_OMIT
-	case !value:
-		t.Nsec = unix.UTIME_NOW
-	}
-	return t
-}
-
-// truncate makes the file size bytes long, by its own descriptor if it is open
-// for writing: its mode can have changed since.
-func (f *fid) truncate(size uint64) error {
-	switch {
-	case f.node.isDir():
-		return unix.EISDIR
-	case f.node.kind != unix.S_IFREG:
-		return unix.EINVAL
-	case size > math.MaxInt64:
-		return unix.EINVAL
-	case int64(size) > f.node.s.fsize:
-		return unix.EFBIG
-	}
-	if f.file != nil {
-		err := again(func() error { return unix.Ftruncate(f.file.fd, int64(size)) })
-		if !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.EBADF) { // not open for writing
-			return err
-		}
-	}
-	return again(func() error { return unix.Truncate(f.node.proc(), int64(size)) })
 }
 
 // statfs: fid[4] -> type[4] bsize[4] blocks[8] bfree[8] bavail[8] files[8]
@@ -144,8 +91,8 @@ func (r *request) statfs() error {
 		return err
 	}
 	defer release()
-	var st unix.Statfs_t
-	if err := again(func() error { return unix.Fstatfs(f.node.fd, &st) }); err != nil {
+	st, err := f.node.Statfs()
+	if err != nil {
 		return err
 	}
 	e := &r.e
@@ -157,6 +104,6 @@ func (r *request) statfs() error {
 	} {
 		e.u64(v)
 	}
-	e.u32(maxName)
+	e.u32(hostfs.MaxName)
 	return nil
 }

@@ -56,7 +56,7 @@ func newServer(t *testing.T, c Config) *Server {
 		if err := s.Close(); err != nil {
 			t.Errorf("close: %v", err)
 		}
-		if n := s.files.Load(); n != 0 {
+		if n := s.files.Held(); n != 0 {
 			t.Errorf("%d files are open after Close", n)
 		}
 		if n := s.fids.Load(); n != 0 {

@@ -58,6 +58,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 	if c.nc, ok = nc.(Stream); !ok {
 		c.nc, c.strict = newOrdinary(nc), true
 	}
+	c.locks.Max = s.config.MaxFids
 	c.ctx, c.cancel = context.WithCancelCause(s.ctx)
 	return c
 }

@@ -3,7 +3,8 @@
 //
 // A [Server] has shares, each under a name that a client gives when it
 // attaches. The client is not trusted: it may send anything, at any time, on as
-// many connections as it likes.
+// many connections as it likes. What it can do to a folder is what
+// [github.com/byrevm/byre/internal/hostfs] lets it; here is the protocol.
 //
 //   - Nothing outside a share's folder is reached. A fid is a descriptor of the
 //     file itself (O_PATH), got by one openat2 per name with RESOLVE_BENEATH;

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/byrevm/byre/internal/hostfs"
 	"golang.org/x/sys/unix"
 )
 
@@ -16,24 +17,28 @@ type fid struct {
 	uid uint32 // who attached
 
 	mu    sync.RWMutex // guards the rest
-	sh    *share
-	node  *node // nil once the fid or its share has ended
-	file  *file // nil unless open
+	sh    *hostfs.Tree
+	node  *hostfs.Node // nil once the fid or its share has ended
+	file  *file        // nil unless open
 	xattr *xattr
-	locks []*lockOwner // guarded by conn.locks
 }
 
 // A file is an open file or folder.
 type file struct {
-	fd     int
-	append bool
+	*hostfs.File
 
 	// privileged is set until the first write of a user to a file that gives
-	// the rights of its owner to whoever runs it.
+	// the rights of its owner to whoever runs it. The client's kernel leaves it
+	// to the server to take those away.
 	privileged atomic.Bool
+}
 
-	dirMu sync.Mutex // guards pos
-	pos   int64      // of the folder's descriptor
+// host returns the file, nil if there is none.
+func (f *file) host() *hostfs.File {
+	if f == nil {
+		return nil
+	}
+	return f.File
 }
 
 // end lets go of all that the fid has. f.mu is held for writing.
@@ -44,10 +49,10 @@ func (f *fid) end(c *conn) error {
 	c.dropLocks(f)
 	var err error
 	if f.file != nil {
-		err = f.node.s.closeWritten(f.file.fd)
+		err = f.file.Close()
 		f.file = nil
 	}
-	f.node.unref()
+	f.node.Unref()
 	f.node = nil
 	f.xattr.free(c.s)
 	f.xattr = nil
@@ -116,7 +121,7 @@ func (c *conn) useTwo(first, second uint32) (f1, f2 *fid, release func(), err er
 
 func (f *fid) usable() error {
 	switch {
-	case f.sh.gone.Load():
+	case f.sh.Gone() != nil:
 		return errGone
 	case f.node == nil: // it ended since it was found
 		return unix.EBADF
@@ -142,7 +147,7 @@ func (c *conn) insert(f *fid) error {
 		err = unix.EBADF
 	case len(c.fids) >= c.s.config.MaxFids:
 		err = unix.ENFILE
-	case f.sh.gone.Load():
+	case f.sh.Gone() != nil:
 		err = errGone
 	case c.s.fids.Add(1) > int64(c.s.config.MaxFids)*4:
 		c.s.fids.Add(-1)
@@ -152,7 +157,7 @@ func (c *conn) insert(f *fid) error {
 	}
 	c.mu.Unlock()
 	if err != nil {
-		f.node.unref()
+		f.node.Unref()
 		f.xattr.free(c.s)
 	}
 	return err
@@ -172,7 +177,7 @@ func (c *conn) remove(id uint32) (*fid, error) {
 }
 
 // drop ends the fids of a share that is gone. The client keeps their numbers.
-func (c *conn) drop(sh *share) {
+func (c *conn) drop(sh *hostfs.Tree) {
 	for _, f := range c.all() {
 		if f.sh != sh {
 			continue

@@ -2,7 +2,9 @@ package p9
 
 import (
 	"fmt"
+	"slices"
 
+	"github.com/byrevm/byre/internal/hostfs"
 	"golang.org/x/sys/unix"
 )
 
@@ -23,39 +25,30 @@ import (
 // unless it was given up by then.
 var errHandOver = fmt.Errorf("locked by another process that has the same fid: %w", unix.EAGAIN)
 
-// rivals returns the owners other than o whose lock is of the whole file, and
-// that asked by f alone.
-func (f *fid) rivals(o *lockOwner) (r []*lockOwner) {
-	for _, other := range f.locks {
-		if other != o && other.whole && len(other.fids) == 1 {
-			r = append(r, other)
-		}
-	}
-	return r
+// rivals returns the processes other than owner whose lock is of the whole
+// file, and that asked by f alone.
+func (t *lockTable) rivals(f *hostfs.File, owner lockOwner) []lockOwner {
+	return slices.DeleteFunc(t.Sole(f), func(o lockOwner) bool { return o == owner })
 }
 
-// handOver gives o what other owners have by f. It returns what o is from
-// then on: if o had nothing, the first of them, so that its lock is not free
-// in between.
-func (t *lockTable) handOver(s *Server, f *fid, o *lockOwner) *lockOwner {
-	for _, other := range f.rivals(o) {
-		if len(o.fids) > 0 {
-			t.drop(s, other)
-			continue
+// handOver gives owner what other processes have by f: if owner has nothing,
+// the lock of the first of them, so that it is not free in between.
+func (t *lockTable) handOver(f *hostfs.File, owner lockOwner) {
+	for _, other := range t.rivals(f, owner) {
+		if t.Has(f, owner) {
+			t.Drop(f, other)
+		} else {
+			t.Give(f, other, owner)
 		}
-		t.drop(s, o)
-		delete(t.owners, other.key)
-		other.key = o.key
-		t.owners[other.key] = other
-		o = other
 	}
-	return o
 }
 
-// unlockOpenFile gives up the locks of flock that f has.
-func (t *lockTable) unlockOpenFile(s *Server, f *fid) {
-	for _, o := range f.rivals(nil) {
-		t.drop(s, o)
-		s.unlocked.send()
+// unlockOpenFile gives up the locks of flock that f has, and reports whether it
+// has any.
+func (t *lockTable) unlockOpenFile(f *hostfs.File) bool {
+	sole := t.Sole(f)
+	for _, owner := range sole {
+		t.Drop(f, owner)
 	}
+	return len(sole) > 0
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/byrevm/byre/internal/hostfs"
 	"golang.org/x/sys/unix"
 )
 
@@ -261,11 +262,11 @@ func TestXattrMemory(t *testing.T) {
 	n := uint32(0)
 	for ; err == nil && n < 1000; n++ {
 		c.at(t, n+1, "f")
-		_, err = c.rpc(tXattrcreate, n+1, "user.x", uint64(maxXattr), uint32(0))
+		_, err = c.rpc(tXattrcreate, n+1, "user.x", uint64(hostfs.MaxXattr), uint32(0))
 	}
 	want(t, "all of them", err, unix.ENOBUFS)
-	if n != maxXattrs/maxXattr+1 {
-		t.Errorf("after %d, want %d", n, maxXattrs/maxXattr+1)
+	if n != maxXattrs/hostfs.MaxXattr+1 {
+		t.Errorf("after %d, want %d", n, maxXattrs/hostfs.MaxXattr+1)
 	}
 }
 

@@ -1,10 +1,10 @@
 package p9
 
 import (
-	"bytes"
 	"encoding/binary"
 	"math"
 
+	"github.com/byrevm/byre/internal/hostfs"
 	"golang.org/x/sys/unix"
 )
 
@@ -42,25 +42,14 @@ func (r *request) read() error {
 	return nil
 }
 
-func (f *fid) readAt(b []byte, off int64) (n int, err error) {
+func (f *fid) readAt(b []byte, off int64) (int, error) {
 	switch {
 	case f.xattr != nil:
 		return f.xattr.read(b, off)
 	case f.file == nil:
 		return 0, unix.EBADF
 	}
-	for n < len(b) {
-		var m int
-		err := again(func() (err error) { m, err = unix.Pread(f.file.fd, b[n:], off+int64(n)); return err })
-		if m <= 0 || err != nil {
-			if n > 0 || err == nil {
-				break
-			}
-			return 0, err
-		}
-		n += m
-	}
-	return n, nil
+	return f.file.ReadAt(b, off)
 }
 
 // write: fid[4] offset[8] count[4] data[count] -> count[4]
@@ -92,47 +81,13 @@ func (f *fid) writeAt(b []byte, off int64) (n int, err error) {
 		return f.xattr.write(b, off)
 	case f.file == nil:
 		return 0, unix.EBADF
+	case !f.file.privileged.Load():
+		return f.file.WriteAt(b, off, 0)
 	}
-	if b, err = f.belowLimit(b, off); err != nil {
-		return 0, err
+	if n, err = f.file.WriteAt(b, off, hostfs.DropPrivilege); n > 0 {
+		f.file.privileged.Store(false)
 	}
-	if len(b) > 0 && f.file.privileged.Load() {
-		if err := f.dropPrivilege(); err != nil {
-			return 0, err
-		}
-	}
-	for n < len(b) {
-		var m int
-		err := again(func() (err error) { m, err = unix.Pwrite(f.file.fd, b[n:], off+int64(n)); return err })
-		if m <= 0 || err != nil {
-			if n > 0 || err == nil {
-				break
-			}
-			return 0, err
-		}
-		n += m
-	}
-	return n, nil
-}
-
-// belowLimit returns as much of b as can be written without the signal by
-// which the kernel ends a process that writes too long a file.
-func (f *fid) belowLimit(b []byte, off int64) ([]byte, error) {
-	limit := f.node.s.fsize
-	if limit == math.MaxInt64 || len(b) == 0 {
-		return b, nil
-	}
-	if f.file.append {
-		var st unix.Stat_t
-		if err := unix.Fstat(f.file.fd, &st); err != nil {
-			return nil, err
-		}
-		off = st.Size
-	}
-	if off >= limit {
-		return nil, unix.EFBIG
-	}
-	return b[:min(int64(len(b)), limit-off)], nil
+	return n, err
 }
 
 // fsync: fid[4] datasync[4] -> nothing
@@ -149,19 +104,8 @@ func (r *request) fsync() error {
 	if f.file == nil {
 		return unix.EBADF
 	}
-	sync := unix.Fsync
-	if dataOnly != 0 {
-		sync = unix.Fdatasync
-	}
-	return again(func() error { return sync(f.file.fd) })
+	return f.file.Sync(dataOnly != 0)
 }
-
-const (
-	// direntRead is how much of a folder is read at a time. An entry is 24
-	// bytes and its name on the wire, and no less than 24 bytes here.
-	direntRead   = 24 << 10
-	direntHeader = 19 // ino[8] off[8] reclen[2] type[1], then the name and a NUL
-)
 
 // readdir: fid[4] offset[8] count[4] -> count[4] data[count]
 //
@@ -175,7 +119,7 @@ func (r *request) readdir() error {
 	if err := r.data.get(r.c, smallBuffer, func() {}); err != nil {
 		return err
 	}
-	count = min(count, r.c.msize.Load()-readHeader, int64(smallBuffer-direntRead-readHeader))
+	count = min(count, r.c.msize.Load()-readHeader, int64(smallBuffer-hostfs.DirBuffer-readHeader))
 	f, release, err := r.c.use(id)
 	if err != nil {
 		return err
@@ -184,80 +128,32 @@ func (r *request) readdir() error {
 	if f.file == nil {
 		return unix.EBADF
 	}
-	if !f.node.isDir() {
-		return unix.ENOTDIR
-	}
-	from, out := r.data.b[:direntRead], r.data.b[direntRead:]
+	from, out := r.data.b[:hostfs.DirBuffer], r.data.b[hostfs.DirBuffer:]
 	r.e.begin(out, tReaddir+1, r.tag)
 	r.e.u32(0)
-	if err := f.entries(&r.e, from, int64(off), int(count)); err != nil {
+	full, end := false, readHeader+int(count)
+	err = f.file.Entries(int64(off), from, func(ino uint64, next int64, typ uint8, name []byte) bool {
+		if full = len(r.e.b)+direntHeader+len(name) > end; !full {
+			r.e.entry(ino, next, typ, name)
+		}
+		return !full
+	})
+	if err == nil && full && len(r.e.b) == readHeader {
+		err = unix.EINVAL
+	}
+	if err != nil {
 		return err
 	}
 	binary.LittleEndian.PutUint32(r.e.b[headerSize:], uint32(len(r.e.b)-readHeader))
 	return nil
 }
 
-// entries appends those that begin at off, count bytes at most, and at least
-// one if there is any.
-func (f *fid) entries(e *encoder, buf []byte, off int64, count int) error {
-	d := f.file
-	d.dirMu.Lock()
-	defer d.dirMu.Unlock()
-	if off != d.pos {
-		if _, err := unix.Seek(d.fd, off, 0); err != nil {
-			return err
-		}
-		d.pos = off
-	}
-	end := len(e.b) + count
-	for {
-		var n int
-		if err := again(func() (err error) { n, err = unix.Getdents(d.fd, buf); return err }); err != nil {
-			return err
-		}
-		if n == 0 {
-			return nil
-		}
-		before := len(e.b)
-		for b := buf[:n]; len(b) > 0; {
-			size := int(binary.NativeEndian.Uint16(b[16:]))
-			ino, next, typ := binary.NativeEndian.Uint64(b), int64(binary.NativeEndian.Uint64(b[8:])), b[18]
-			name := b[direntHeader:size]
-			name = name[:bytes.IndexByte(name, 0)]
-			b = b[size:]
-			if f.hides(name) {
-				d.pos = next
-				continue
-			}
-			if len(e.b)+24+len(name) > end {
-				if len(e.b) == readHeader {
-					return unix.EINVAL
-				}
-				// The descriptor is ahead of what was taken.
-				_, err := unix.Seek(d.fd, d.pos, 0)
-				return err
-			}
-			f.entry(e, ino, next, typ, name)
-			d.pos = next
-		}
-		if len(e.b) > before {
-			return nil
-		}
-	}
-}
+// direntHeader is how long an entry is without its name, which the host's is at
+// least.
+const direntHeader = 13 + 8 + 1 + 2
 
-func (f *fid) hides(name []byte) bool {
-	if f.sh.allowed == nil || string(name) == "." || string(name) == ".." {
-		return false
-	}
-	return !f.sh.sees(f.node, string(name))
-}
-
-func (f *fid) entry(e *encoder, ino uint64, next int64, typ uint8, name []byte) {
-	if string(name) == ".." && f.sh.isRoot(f.node) {
-		ino = f.node.ino // what is above is not the client's business
-	}
-	q := qid{typ: qidFile, path: f.sh.inode(f.node.dev, ino)}
+func (e *encoder) entry(ino uint64, next int64, typ uint8, name []byte) {
+	q := qid{typ: qidFile, path: ino}
 	switch typ {
 	case unix.DT_DIR:
 		q.typ = qidDir

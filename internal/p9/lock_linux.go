@@ -3,10 +3,9 @@ package p9
 import (
 	"errors"
 	"math"
-	"slices"
-	"sync"
 	"time"
 
+	"github.com/byrevm/byre/internal/hostfs"
 	"golang.org/x/sys/unix"
 )
 
@@ -17,43 +16,26 @@ const (
 	lockPollMax = 500 * time.Millisecond
 )
 
-// A lockKey names a process of the client and a file.
-type lockKey struct {
-	dev, ino uint64
-	proc     uint32
-	client   string
-}
-
-// A lockOwner is an open file description of its own for the locks of one
-// process on one file: as those of fcntl they count as one owner's, by
-// whichever of its fids it asks. It lasts until the last of the fids that it
-// was asked by has ended, or the process has unlocked the whole file.
+// A lockOwner is a process of the client.
 type lockOwner struct {
-	key      lockKey
-	fd       int
-	writable bool
-	whole    bool // it has locked no part of the file
-	fids     []*fid
+	proc   uint32
+	client string
 }
 
 // A lockCall is what a client asks for.
 type lockCall struct {
-	fid    uint32
-	lock   unix.Flock_t
-	wait   bool
-	proc   uint32
-	client string
-	again  bool // it was asked for before, and somebody else had it
+	fid   uint32
+	lock  unix.Flock_t
+	wait  bool
+	owner lockOwner
+	again bool // it was asked for before, and somebody else had it
 }
 
-func (l *lockCall) whole() bool { return l.lock.Start == 0 && l.lock.Len == 0 }
-
-// A lockTable has the owners of a connection.
+// A lockTable has the locks of a connection. Its lock is taken after that of
+// a fid.
 type lockTable struct {
-	mu      sync.Mutex // taken after that of a fid; guards the rest, fid.locks and the locks themselves
-	owners  map[lockKey]*lockOwner
-	held    int // fids of all owners
-	waiting int // requests that wait
+	hostfs.Locks[lockOwner]
+	waiting int // requests that wait, guarded by the lock
 }
 
 // lock: fid[4] type[1] flags[4] start[8] length[8] proc_id[4] client_id[s]
@@ -69,10 +51,10 @@ func (r *request) lock() error {
 	if err != nil {
 		return err
 	}
-	if len(client) > maxName {
+	if len(client) > hostfs.MaxName {
 		return unix.EINVAL
 	}
-	call := lockCall{fid: id, lock: l, wait: flags&lockFlagBlock != 0, proc: proc, client: client}
+	call := lockCall{fid: id, lock: l, wait: flags&lockFlagBlock != 0, owner: lockOwner{proc, client}}
 	poll := lockPollMin
 	for {
 		unlocked := r.c.s.unlocked.wait()
@@ -95,7 +77,7 @@ func (r *request) lock() error {
 		case <-unlocked:
 		case <-r.flushed:
 			err = unix.EINTR
-		case <-sh.over:
+		case <-sh.Ended():
 			err = errGone
 		case <-r.c.ctx.Done():
 			err = unix.EINTR
@@ -114,8 +96,8 @@ func busy(err error) bool { return errors.Is(err, unix.EAGAIN) || errors.Is(err,
 // mayWait takes one of the places for requests that wait for a lock: some
 // workers must be left for the one that gives it up.
 func (c *conn) mayWait() bool {
-	c.locks.mu.Lock()
-	defer c.locks.mu.Unlock()
+	c.locks.Lock()
+	defer c.locks.Unlock()
 	if c.locks.waiting >= c.s.config.MaxRequests/2 {
 		return false
 	}
@@ -124,13 +106,13 @@ func (c *conn) mayWait() bool {
 }
 
 func (c *conn) waited() {
-	c.locks.mu.Lock()
-	defer c.locks.mu.Unlock()
+	c.locks.Lock()
+	defer c.locks.Unlock()
 	c.locks.waiting--
 }
 
 // tryLock takes or gives up a lock; EAGAIN means that somebody else has it.
-func (r *request) tryLock(call lockCall) (*share, error) {
+func (r *request) tryLock(call lockCall) (*hostfs.Tree, error) {
 	f, release, err := r.c.use(call.fid)
 	if err != nil {
 		return nil, err
@@ -139,114 +121,39 @@ func (r *request) tryLock(call lockCall) (*share, error) {
 	if f.file == nil {
 		return nil, unix.EBADF
 	}
-	t := &r.c.locks
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	key := lockKey{dev: f.node.dev, ino: f.node.ino, proc: call.proc, client: call.client}
-	o, l := t.owners[key], call.lock
-	if o == nil && l.Type == unix.F_UNLCK {
-		if call.whole() && call.wait {
-			t.unlockOpenFile(r.c.s, f)
+	t, file := &r.c.locks, f.file.File
+	t.Lock()
+	defer t.Unlock()
+	unlock, whole := call.lock.Type == unix.F_UNLCK, hostfs.Whole(call.lock)
+	if unlock && !t.Has(file, call.owner) {
+		if whole && call.wait && t.unlockOpenFile(file) {
+			r.c.s.unlocked.send()
 		}
 		return f.sh, nil
 	}
-	if o == nil {
-		if o, err = t.newOwner(f, key, r.c.s.config.MaxFids); err != nil {
-			return nil, err
-		}
-	}
-	if t.held >= r.c.s.config.MaxFids && !slices.Contains(o.fids, f) && l.Type != unix.F_UNLCK {
-		if len(o.fids) == 0 {
-			t.drop(r.c.s, o)
-		}
-		return nil, unix.ENOLCK
-	}
-	err = o.set(l)
-	if busy(err) && call.whole() && len(f.rivals(o)) > 0 {
+	err = t.Set(file, call.owner, call.lock)
+	if busy(err) && whole && len(t.rivals(file, call.owner)) > 0 {
 		if err = errHandOver; call.again {
-			o = t.handOver(r.c.s, f, o)
-			err = o.set(l)
+			t.handOver(file, call.owner)
+			err = t.Set(file, call.owner, call.lock)
 		}
 	}
-	if l.Type == unix.F_UNLCK {
-		if call.whole() {
-			t.drop(r.c.s, o)
-		}
+	if unlock {
 		r.c.s.unlocked.send()
-		return f.sh, err
 	}
-	if err != nil {
-		if len(o.fids) == 0 {
-			t.drop(r.c.s, o)
-		}
-		return f.sh, err
-	}
-	o.whole = call.whole() && (o.whole || len(o.fids) == 0)
-	if !slices.Contains(o.fids, f) {
-		o.fids = append(o.fids, f)
-		f.locks = append(f.locks, o)
-		t.held++
-	}
-	return f.sh, nil
+	return f.sh, err
 }
 
-// set takes or gives up a lock without waiting.
-func (o *lockOwner) set(l unix.Flock_t) error {
-	if l.Type == unix.F_WRLCK && !o.writable {
-		l.Type = unix.F_RDLCK
-	}
-	return again(func() error { return unix.FcntlFlock(uintptr(o.fd), unix.F_OFD_SETLK, &l) })
-}
-
-func (t *lockTable) newOwner(f *fid, key lockKey, limit int) (*lockOwner, error) {
-	if len(t.owners) >= limit {
-		return nil, unix.ENOLCK
-	}
-	o := &lockOwner{key: key}
-	var err error
-	if f.sh.writable() == nil {
-		o.fd, err = f.node.open(unix.O_RDWR)
-		o.writable = err == nil
-	}
-	if !o.writable {
-		if o.fd, err = f.node.open(unix.O_RDONLY); err != nil {
-			return nil, err
-		}
-	}
-	if t.owners == nil {
-		t.owners = make(map[lockKey]*lockOwner)
-	}
-	t.owners[key] = o
-	return o, nil
-}
-
-// drop closes the description of an owner and with it all its locks.
-func (t *lockTable) drop(s *Server, o *lockOwner) {
-	for _, f := range o.fids {
-		f.locks = slices.DeleteFunc(f.locks, func(l *lockOwner) bool { return l == o })
-	}
-	t.held -= len(o.fids)
-	delete(t.owners, o.key)
-	s.closeFile(o.fd)
-}
-
-// dropLocks gives up the locks of owners that have no other fid.
+// dropLocks gives up the locks of processes that asked by no other fid.
 func (c *conn) dropLocks(f *fid) {
-	t := &c.locks
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if len(f.locks) == 0 {
+	if f.file == nil {
 		return
 	}
-	for _, o := range slices.Clone(f.locks) {
-		o.fids = slices.DeleteFunc(o.fids, func(l *fid) bool { return l == f })
-		t.held--
-		if len(o.fids) == 0 {
-			t.drop(c.s, o)
-		}
+	c.locks.Lock()
+	defer c.locks.Unlock()
+	if c.locks.Close(f.file.File) {
+		c.s.unlocked.send()
 	}
-	f.locks = nil
-	c.s.unlocked.send()
 }
 
 // getlock: fid[4] type[1] start[8] length[8] proc_id[4] client_id[s]
@@ -264,7 +171,7 @@ func (r *request) getlock() error {
 	if err != nil {
 		return err
 	}
-	if len(client) > maxName || typ == lockUnlock {
+	if len(client) > hostfs.MaxName || typ == lockUnlock {
 		return unix.EINVAL
 	}
 	f, release, err := r.c.use(id)
@@ -276,13 +183,9 @@ func (r *request) getlock() error {
 		return unix.EBADF
 	}
 	t := &r.c.locks
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	fd := f.file.fd
-	if o := t.owners[lockKey{dev: f.node.dev, ino: f.node.ino, proc: proc, client: client}]; o != nil {
-		fd = o.fd
-	}
-	if err := again(func() error { return unix.FcntlFlock(uintptr(fd), unix.F_OFD_GETLK, &l) }); err != nil {
+	t.Lock()
+	defer t.Unlock()
+	if err := t.Get(f.file.File, lockOwner{proc, client}, &l); err != nil {
 		return err
 	}
 	e := &r.e

@@ -42,7 +42,6 @@ const (
 	readHeader  = headerSize + 4 // and count[4], then data
 	writeHeader = headerSize + 4 + 8 + 4
 	maxWalk     = 16
-	maxName     = 255
 	minMessage  = 4 << 10 // the least msize that a client may ask for
 
 	// maxRequest is the longest request other than a tWrite: a tWalk of 16

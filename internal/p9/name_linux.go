@@ -1,20 +1,23 @@
 package p9
 
-import "golang.org/x/sys/unix"
+import (
+	"github.com/byrevm/byre/internal/hostfs"
+	"golang.org/x/sys/unix"
+)
 
 // mkdir: dfid[4] name[s] mode[4] gid[4] -> qid[13]
 func (r *request) mkdir() error {
 	id, name, mode, gid := r.d.u32(), r.d.str(), r.d.u32(), r.d.u32()
-	return r.make(id, name, unix.S_IFDIR|mode&0o7777, gid, func(dir int) error {
-		return unix.Mkdirat(dir, name, mode&0o777)
+	return r.make(id, gid, func(dir *hostfs.Node, o hostfs.Owner) (*hostfs.Node, unix.Stat_t, error) {
+		return dir.Mkdir(name, mode, o)
 	})
 }
 
 // symlink: fid[4] name[s] symtgt[s] gid[4] -> qid[13]
 func (r *request) symlink() error {
 	id, name, target, gid := r.d.u32(), r.d.str(), r.d.str(), r.d.u32()
-	return r.make(id, name, unix.S_IFLNK|0o777, gid, func(dir int) error {
-		return unix.Symlinkat(target, dir, name)
+	return r.make(id, gid, func(dir *hostfs.Node, o hostfs.Owner) (*hostfs.Node, unix.Stat_t, error) {
+		return dir.Symlink(name, target, o)
 	})
 }
 
@@ -24,16 +27,13 @@ func (r *request) symlink() error {
 func (r *request) mknod() error {
 	id, name, mode := r.d.u32(), r.d.str(), r.d.u32()
 	_, _, gid := r.d.u32(), r.d.u32(), r.d.u32()
-	if t := mode & unix.S_IFMT; t != unix.S_IFREG && t != 0 && r.d.done() {
-		return unix.EPERM
-	}
-	return r.make(id, name, unix.S_IFREG|mode&0o7777, gid, func(dir int) error {
-		return unix.Mknodat(dir, name, unix.S_IFREG|mode&0o777, 0)
+	return r.make(id, gid, func(dir *hostfs.Node, o hostfs.Owner) (*hostfs.Node, unix.Stat_t, error) {
+		return dir.Mknod(name, mode, o)
 	})
 }
 
-// make makes the file name in the folder of a fid by do.
-func (r *request) make(id uint32, name string, mode, gid uint32, do func(dir int) error) error {
+// make makes a file in the folder of a fid by do.
+func (r *request) make(id, gid uint32, do func(*hostfs.Node, hostfs.Owner) (*hostfs.Node, unix.Stat_t, error)) error {
 	if err := r.bad(); err != nil {
 		return err
 	}
@@ -42,33 +42,12 @@ func (r *request) make(id uint32, name string, mode, gid uint32, do func(dir int
 		return err
 	}
 	defer release()
-	if err := f.sh.mayChange(f.node, name, unix.EPERM); err != nil {
-		return err
-	}
-	if err := again(func() error { return do(f.node.fd) }); err != nil {
-		return err
-	}
-	n, err := f.node.lookup(name)
+	n, st, err := do(f.node, hostfs.Owner{UID: f.uid, GID: gid})
 	if err != nil {
 		return err
 	}
-	defer n.unref()
-	// Somebody else can have put something else there since.
-	if n.kind == mode&unix.S_IFMT {
-		if err := n.own(f.uid, gid, mode); err != nil {
-			flags := 0
-			if n.isDir() {
-				flags = unix.AT_REMOVEDIR
-			}
-			f.node.unmake(n, name, flags)
-			return err
-		}
-	}
-	_, q, err := n.stat(f.sh)
-	if err != nil {
-		return err
-	}
-	r.e.qid(q)
+	n.Unref()
+	r.e.qid(qidOf(f.sh, &st))
 	return nil
 }
 
@@ -83,15 +62,7 @@ func (r *request) link() error {
 		return err
 	}
 	defer release()
-	if err := d.sh.mayChange(d.node, name, unix.EPERM); err != nil {
-		return err
-	}
-	if f.node.isDir() {
-		return unix.EPERM
-	}
-	return again(func() error {
-		return unix.Linkat(unix.AT_FDCWD, f.node.proc(), d.node.fd, name, unix.AT_SYMLINK_FOLLOW)
-	})
+	return f.node.Link(d.node, name)
 }
 
 // renameat: olddirfid[4] oldname[s] newdirfid[4] newname[s] -> nothing
@@ -106,13 +77,7 @@ func (r *request) renameat() error {
 		return err
 	}
 	defer release()
-	if err := f.sh.mayChange(f.node, old, unix.ENOENT); err != nil {
-		return err
-	}
-	if err := t.sh.mayChange(t.node, name, unix.EPERM); err != nil {
-		return err
-	}
-	return again(func() error { return unix.Renameat(f.node.fd, old, t.node.fd, name) })
+	return f.node.Rename(old, t.node, name, 0)
 }
 
 // unlinkat: dirfd[4] name[s] flags[4] -> nothing
@@ -126,14 +91,7 @@ func (r *request) unlinkat() error {
 		return err
 	}
 	defer release()
-	if err := f.sh.mayChange(f.node, name, unix.ENOENT); err != nil {
-		return err
-	}
-	host := 0
-	if flags&unlinkDirectory != 0 {
-		host = unix.AT_REMOVEDIR
-	}
-	return again(func() error { return unix.Unlinkat(f.node.fd, name, host) })
+	return f.node.Unlink(name, flags&unlinkDirectory != 0)
 }
 
 // readlink: fid[4] -> target[s]
@@ -147,14 +105,10 @@ func (r *request) readlink() error {
 		return err
 	}
 	defer release()
-	if f.node.kind != unix.S_IFLNK {
-		return unix.EINVAL
-	}
-	var b [4096]byte // PATH_MAX, more than any target has
-	n, err := unix.Readlinkat(f.node.fd, "", b[:])
+	target, err := f.node.Readlink()
 	if err != nil {
 		return err
 	}
-	r.e.str(string(b[:n]))
+	r.e.str(target)
 	return nil
 }

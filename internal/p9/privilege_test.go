@@ -72,3 +72,34 @@ func TestPrivilege(t *testing.T) {
 		})
 	}
 }
+
+// TestPrivilegeOfReadOnly writes to a file that cannot be written to: then it
+// stays what it is.
+func TestPrivilegeOfReadOnly(t *testing.T) {
+	for name, readOnly := range map[string]bool{"the share": true, "the fid": false} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			p := put(t, dir, "f", "text")
+			if err := unix.Chmod(p, 0o6777); err != nil {
+				t.Fatal(err)
+			}
+			s := newServer(t, Config{})
+			if err := s.Add(Share{Name: "a", Path: dir, ReadOnly: readOnly}); err != nil {
+				t.Fatal(err)
+			}
+			c := newClient(t, s)
+			if err := c.attach(0, "a", 1234); err != nil {
+				t.Fatal(err)
+			}
+			if err := c.open(c.at(t, 1, "f"), 0); err != nil {
+				t.Fatal(err)
+			}
+			_, err := c.write(1, 0, []byte("x"))
+			want(t, "write", err, unix.EBADF)
+			var st unix.Stat_t
+			if err := unix.Stat(p, &st); err != nil || st.Mode&0o7777 != 0o6777 {
+				t.Errorf("mode %o, %v, want 6777", st.Mode&0o7777, err)
+			}
+		})
+	}
+}

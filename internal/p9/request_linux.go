@@ -164,15 +164,15 @@ func (r *request) attach() error {
 	if err != nil {
 		return err
 	}
-	_, q, err := root.stat(sh)
+	st, err := root.Stat()
 	if err != nil {
-		root.unref()
+		root.Unref()
 		return err
 	}
 	if err := r.c.insert(&fid{id: id, uid: uid, sh: sh, node: root}); err != nil {
 		return err
 	}
-	r.e.qid(q)
+	r.e.qid(qidOf(sh, &st))
 	return nil
 }
 

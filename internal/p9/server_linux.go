@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"net"
 	"sync"
 	"sync/atomic"
 
+	"github.com/byrevm/byre/internal/hostfs"
 	"golang.org/x/sync/semaphore"
 	"golang.org/x/sys/unix"
 )
@@ -34,6 +34,10 @@ type Config struct {
 	// clients; more are ENFILE. The default is half of what the process may
 	// open when the server is made, 131072 at most.
 	MaxFiles int
+
+	// Files, if not nil, counts the descriptors instead: for all servers that
+	// have it.
+	Files *hostfs.Files
 
 	// MaxConns is how many connections are served at a time; more are closed.
 	// The default is 512: every mounted share has one.
@@ -60,12 +64,9 @@ func (c Config) withDefaults() Config {
 	set(&c.MaxFids, 1<<16, 1)
 	set(&c.MaxConns, 512, 1)
 	set(&c.MaxBuffers, 64<<20, 2*max(c.MaxMessage, smallBuffer))
-	files := uint64(1 << 17)
-	var r unix.Rlimit
-	if unix.Getrlimit(unix.RLIMIT_NOFILE, &r) == nil {
-		files = min(files, r.Cur/2)
+	if c.Files == nil {
+		c.Files = hostfs.NewFiles(c.MaxFiles)
 	}
-	set(&c.MaxFiles, int(files), 1)
 	return c
 }
 
@@ -74,11 +75,10 @@ func (c Config) withDefaults() Config {
 type Server struct {
 	config  Config
 	log     *slog.Logger
-	files   atomic.Int64 // descriptors that are held
+	files   *hostfs.Files
 	buffers *semaphore.Weighted
 	fids    atomic.Int64 // of all connections
 	xattrs  atomic.Int64 // bytes that fids hold of extended attributes
-	fsize   int64        // longest file that this process may write
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -86,7 +86,7 @@ type Server struct {
 
 	mu     sync.Mutex // guards the rest; taken before conn.mu
 	closed bool
-	shares map[string]*share
+	shares map[string]*hostfs.Tree
 	conns  map[*conn]struct{}
 
 	unlocked broadcast // a lock was given up
@@ -96,15 +96,10 @@ type Server struct {
 func NewServer(c Config) *Server {
 	c = c.withDefaults()
 	s := &Server{
-		config: c, log: c.Logger, buffers: semaphore.NewWeighted(int64(c.MaxBuffers)), fsize: math.MaxInt64,
-		shares: make(map[string]*share), conns: make(map[*conn]struct{}),
+		config: c, log: c.Logger, files: c.Files, buffers: semaphore.NewWeighted(int64(c.MaxBuffers)),
+		shares: make(map[string]*hostfs.Tree), conns: make(map[*conn]struct{}),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	// Past that limit the kernel would end the process with a signal.
-	var r unix.Rlimit
-	if unix.Getrlimit(unix.RLIMIT_FSIZE, &r) == nil && r.Cur < math.MaxInt64 {
-		s.fsize = int64(r.Cur)
-	}
 	return s
 }
 
@@ -112,7 +107,7 @@ func NewServer(c Config) *Server {
 // whatever its path leads to later. A name that is taken is [fs.ErrExist], a
 // path that is no folder an error of its own kind; then nothing has changed.
 func (s *Server) Add(sh Share) error {
-	r, err := newShare(s, sh)
+	t, err := s.files.Open(sh)
 	if err != nil {
 		return err
 	}
@@ -124,10 +119,10 @@ func (s *Server) Add(sh Share) error {
 	case s.shares[sh.Name] != nil:
 		err = errExist
 	default:
-		s.shares[sh.Name] = r
+		s.shares[sh.Name] = t
 		return nil
 	}
-	r.root.unref()
+	t.Close()
 	return fmt.Errorf("sharing %q: %w", sh.Name, err)
 }
 
@@ -146,12 +141,11 @@ func (s *Server) Remove(name string) error {
 	if sh == nil {
 		return fmt.Errorf("removing %q: %w", name, errNotExist)
 	}
-	sh.gone.Store(true)
-	close(sh.over)
+	sh.End()
 	for _, c := range conns {
 		c.drop(sh)
 	}
-	sh.root.unref()
+	sh.Close()
 	return nil
 }
 
@@ -248,21 +242,20 @@ func (s *Server) Close() error {
 	defer s.mu.Unlock()
 	for name, sh := range s.shares {
 		delete(s.shares, name)
-		sh.gone.Store(true)
-		sh.root.unref()
+		sh.Close()
 	}
 	return nil
 }
 
 // attach finds the share of a name. The caller has a reference to its root.
-func (s *Server) attach(name string) (*share, *node, error) {
+func (s *Server) attach(name string) (*hostfs.Tree, *hostfs.Node, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	sh := s.shares[name]
 	if sh == nil {
 		return nil, nil, unix.ENOENT
 	}
-	return sh, sh.root.ref(), nil
+	return sh, sh.Root().Ref(), nil
 }
 
 // A broadcast wakes all that wait for it. The zero value is ready.

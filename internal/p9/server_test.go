@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/byrevm/byre/internal/hostfs"
 	"golang.org/x/sys/unix"
 )
 
@@ -330,7 +331,7 @@ func TestXattr(t *testing.T) {
 		want(t, "the host's own", err, unix.EOPNOTSUPP)
 	}
 	want(t, "the host's own", set("trusted.overlay.redirect", "/", 0), unix.EOPNOTSUPP)
-	want(t, "a long one", set("user.long", strings.Repeat("v", maxXattr+1), 0), unix.E2BIG)
+	want(t, "a long one", set("user.long", strings.Repeat("v", hostfs.MaxXattr+1), 0), unix.E2BIG)
 
 	// One that is not written whole is not set.
 	c.at(t, 52, "f")
@@ -766,7 +767,7 @@ func TestAddRemove(t *testing.T) {
 	_, err = c.getattr(0)
 	want(t, "an old fid of a new share", err, unix.ESTALE)
 	// root of a and of b, and of the fids on b
-	if n := s.files.Load(); n != 3 {
+	if n := s.files.Held(); n != 3 {
 		t.Errorf("%d files are open, want 3", n)
 	}
 }
@@ -843,8 +844,17 @@ func TestServe(t *testing.T) {
 func TestFileSizeLimit(t *testing.T) {
 	dir := t.TempDir()
 	put(t, dir, "f", "")
-	s := newServer(t, Config{})
-	s.fsize = 1000
+	var old unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &old); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: 1000, Max: old.Max}); err != nil {
+		t.Fatal(err)
+	}
+	s := newServer(t, Config{}) // which is when it looks
+	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &old); err != nil {
+		t.Fatal(err)
+	}
 	if err := s.Add(Share{Name: "a", Path: dir}); err != nil {
 		t.Fatal(err)
 	}

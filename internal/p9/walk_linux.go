@@ -1,6 +1,9 @@
 package p9
 
-import "golang.org/x/sys/unix"
+import (
+	"github.com/byrevm/byre/internal/hostfs"
+	"golang.org/x/sys/unix"
+)
 
 // walk: fid[4] newfid[4] nwname[2] nwname*(wname[s]) -> nwqid[2] nwqid*(qid[13])
 //
@@ -31,15 +34,15 @@ func (r *request) walk() error {
 	if f.xattr != nil || newID == id && f.file != nil {
 		return unix.EBADF
 	}
-	at, qids, err := f.sh.follow(f.node, names)
+	at, qids, err := follow(f.node, names)
 	if err != nil {
 		return err
 	}
 	switch {
 	case len(qids) < n:
-		at.unref()
+		at.Unref()
 	case newID == id:
-		f.node.unref()
+		f.node.Unref()
 		f.node = at
 	default:
 		if err := r.c.insert(&fid{id: newID, uid: f.uid, sh: f.sh, node: at}); err != nil {
@@ -55,37 +58,21 @@ func (r *request) walk() error {
 
 // follow goes from n as far as names lead. The caller has a reference to the
 // node that it returns. It is an error if the first name leads nowhere.
-func (sh *share) follow(n *node, names []string) (*node, []qid, error) {
-	at := n.ref()
+func follow(n *hostfs.Node, names []string) (*hostfs.Node, []qid, error) {
+	at := n.Ref()
 	var qids []qid
 	for i, name := range names {
-		next, q, err := sh.step(at, name)
+		next, st, err := at.Lookup(name)
 		if err != nil {
 			if i > 0 {
 				break
 			}
-			at.unref()
+			at.Unref()
 			return nil, nil, err
 		}
-		at.unref()
+		at.Unref()
 		at = next
-		qids = append(qids, q)
+		qids = append(qids, qidOf(n.Tree(), &st))
 	}
 	return at, qids, nil
-}
-
-func (sh *share) step(at *node, name string) (*node, qid, error) {
-	if !sh.sees(at, name) {
-		return nil, qid{}, unix.ENOENT
-	}
-	next, err := at.lookup(name)
-	if err != nil {
-		return nil, qid{}, err
-	}
-	_, q, err := next.stat(sh)
-	if err != nil {
-		next.unref()
-		return nil, qid{}, err
-	}
-	return next, q, nil
 }

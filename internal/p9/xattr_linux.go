@@ -1,19 +1,14 @@
 package p9
 
 import (
-	"bytes"
-	"strings"
 	"sync"
 
+	"github.com/byrevm/byre/internal/hostfs"
 	"golang.org/x/sys/unix"
 )
 
-const (
-	// maxXattr is the longest value, and the longest list of names, of Linux.
-	maxXattr = 64 << 10
-	// maxXattrs is what the fids of all clients may hold of them.
-	maxXattrs = 16 << 20
-)
+// maxXattrs is what the fids of all clients may hold of attributes.
+const maxXattrs = 16 << 20
 
 // An xattr is the value of an extended attribute, or the list of their names,
 // that a fid stands for: read whole when the fid is made, or set whole when it
@@ -66,16 +61,6 @@ func (x *xattr) write(b []byte, off int64) (int, error) {
 	return len(b), nil
 }
 
-// xattrAllowed reports whether clients have an attribute, see the package's
-// comment.
-func xattrAllowed(name string) bool {
-	switch name {
-	case "system.posix_acl_access", "system.posix_acl_default", "security.capability":
-		return true
-	}
-	return strings.HasPrefix(name, "user.") && len(name) > len("user.") && strings.IndexByte(name, 0) < 0
-}
-
 // xattrwalk: fid[4] newfid[4] name[s] -> size[8]
 //
 // newfid becomes the value of the attribute, or without a name the list of
@@ -93,52 +78,28 @@ func (r *request) xattrwalk() error {
 	if f.xattr != nil {
 		return unix.EBADF
 	}
-	var x *xattr
-	if name == "" {
-		x, err = f.node.listXattrs()
-	} else {
-		x, err = f.node.getXattr(name)
+	get := f.node.Listxattr
+	if name != "" {
+		get = func(b []byte) (int, error) { return f.node.Getxattr(name, b) }
 	}
+	x, err := r.c.s.readXattr(get)
 	if err != nil {
 		return err
 	}
 	size := len(x.data)
-	if err := r.c.insert(&fid{id: newID, uid: f.uid, sh: f.sh, node: f.node.ref(), xattr: x}); err != nil {
+	if err := r.c.insert(&fid{id: newID, uid: f.uid, sh: f.sh, node: f.node.Ref(), xattr: x}); err != nil {
 		return err
 	}
 	r.e.u64(uint64(size))
 	return nil
 }
 
-func (n *node) getXattr(name string) (*xattr, error) {
-	if !xattrAllowed(name) {
-		return nil, unix.EOPNOTSUPP
-	}
-	return n.readXattr(func(b []byte) (int, error) { return unix.Getxattr(n.proc(), name, b) })
-}
-
-// listXattrs returns the names that clients have, each with a NUL.
-func (n *node) listXattrs() (*xattr, error) {
-	x, err := n.readXattr(func(b []byte) (int, error) { return unix.Listxattr(n.proc(), b) })
-	if err != nil {
-		return nil, err
-	}
-	kept := x.data[:0]
-	for name := range bytes.SplitAfterSeq(x.data, []byte{0}) {
-		if len(name) > 1 && xattrAllowed(string(name[:len(name)-1])) {
-			kept = append(kept, name...)
-		}
-	}
-	x.data = kept
-	return x, nil
-}
-
-func (n *node) readXattr(get func([]byte) (int, error)) (*xattr, error) {
+func (s *Server) readXattr(get func([]byte) (int, error)) (*xattr, error) {
 	size, err := get(nil)
 	if err != nil {
 		return nil, err
 	}
-	x, err := n.s.newXattr(min(size, maxXattr))
+	x, err := s.newXattr(min(size, hostfs.MaxXattr))
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +107,7 @@ func (n *node) readXattr(get func([]byte) (int, error)) (*xattr, error) {
 		size, err = get(x.data) // ERANGE if it has grown since
 	}
 	if err != nil {
-		x.free(n.s)
+		x.free(s)
 		return nil, err
 	}
 	x.data = x.data[:size]
@@ -169,11 +130,11 @@ func (r *request) xattrcreate() error {
 	switch {
 	case f.xattr != nil || f.file != nil:
 		return unix.EBADF
-	case f.sh.writable() != nil:
-		return f.sh.writable()
-	case !xattrAllowed(name):
+	case f.sh.Writable() != nil:
+		return f.sh.Writable()
+	case !hostfs.XattrAllowed(name):
 		return unix.EOPNOTSUPP
-	case size > maxXattr:
+	case size > hostfs.MaxXattr:
 		return unix.E2BIG
 	case flags&^(unix.XATTR_CREATE|unix.XATTR_REPLACE) != 0:
 		return unix.EINVAL
@@ -194,12 +155,12 @@ func (f *fid) setXattr() error {
 	switch {
 	case x == nil || !x.set || f.node == nil:
 		return nil
-	case f.sh.gone.Load():
+	case f.sh.Gone() != nil:
 		return errGone
 	case x.done < len(x.data):
 		return unix.EINVAL
 	case len(x.data) == 0 && x.flags == unix.XATTR_REPLACE: // how Linux asks for that
-		return unix.Removexattr(f.node.proc(), x.name)
+		return f.node.Removexattr(x.name)
 	}
-	return unix.Setxattr(f.node.proc(), x.name, x.data, x.flags)
+	return f.node.Setxattr(x.name, x.data, x.flags)
 }
