@@ -12,8 +12,14 @@ const maxPieces = 1024
 // WriteFlags say what a write does besides.
 type WriteFlags uint32
 
-// DropPrivilege is for what a user writes: see [File.DropPrivilege].
-const DropPrivilege WriteFlags = 1
+const (
+	// DropPrivilege is for what a user writes: see [File.DropPrivilege].
+	DropPrivilege WriteFlags = 1 << iota
+
+	// AtEnd writes at the end of the file, wherever the offset is, as O_APPEND
+	// does.
+	AtEnd
+)
 
 // ReadAt reads until b is full or the file ends, which is no error.
 func (f *File) ReadAt(b []byte, off int64) (n int, err error) {
@@ -26,6 +32,9 @@ func (f *File) WriteAt(b []byte, off int64, flags WriteFlags) (n int, err error)
 	room, err := f.begin(off, len(b), flags)
 	if err != nil {
 		return 0, err
+	}
+	if flags&AtEnd != 0 {
+		return f.pieces([][]byte{b}, room, off, appendv)
 	}
 	return whole(room, func(n int) (int, error) { return unix.Pwrite(f.fd, b[n:room], off+int64(n)) })
 }
@@ -42,7 +51,15 @@ func (f *File) WriteV(b [][]byte, off int64, flags WriteFlags) (n int, err error
 	if err != nil {
 		return 0, err
 	}
-	return f.pieces(b, room, off, unix.Pwritev)
+	do := unix.Pwritev
+	if flags&AtEnd != 0 {
+		do = appendv
+	}
+	return f.pieces(b, room, off, do)
+}
+
+func appendv(fd int, b [][]byte, _ int64) (int, error) {
+	return unix.Pwritev2(fd, b, 0, unix.RWF_APPEND)
 }
 
 // pieces has do read or write the first size bytes of b.
@@ -99,7 +116,7 @@ func whole(size int, do func(n int) (int, error)) (n int, err error) {
 
 // begin returns how much of n bytes can be written at off.
 func (f *File) begin(off int64, n int, flags WriteFlags) (int, error) {
-	room, err := f.Room(off, n)
+	room, err := f.room(off, n, f.append || flags&AtEnd != 0)
 	if err != nil {
 		return 0, err
 	}
@@ -112,12 +129,14 @@ func (f *File) begin(off int64, n int, flags WriteFlags) (int, error) {
 // Room returns how much of n bytes can be written at off without the signal by
 // which the kernel ends a process that writes too long a file; EFBIG if it is
 // nothing.
-func (f *File) Room(off int64, n int) (int, error) {
+func (f *File) Room(off int64, n int) (int, error) { return f.room(off, n, f.append) }
+
+func (f *File) room(off int64, n int, atEnd bool) (int, error) {
 	limit := f.node.tree.files.fsize
 	if limit == math.MaxInt64 || n == 0 {
 		return n, nil
 	}
-	if f.append {
+	if atEnd {
 		st, err := f.Stat()
 		if err != nil {
 			return 0, err
