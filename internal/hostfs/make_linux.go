@@ -80,10 +80,18 @@ func (n *Node) make(name string, mode uint32, o Owner, do func(at int) error) (_
 	if o, mode, err = o.in(at, mode); err != nil {
 		return nil, st, err
 	}
-	if err := again(func() error { return do(at) }); err != nil {
+	// The descriptor is counted before, so that there is one if the file is made.
+	fd, err := n.tree.files.take(func() (fd int, err error) {
+		if err := again(func() error { return do(at) }); err != nil {
+			return -1, err
+		}
+		err = again(func() error { fd, err = openName(at, name); return err })
+		return fd, err
+	})
+	if err != nil {
 		return nil, st, err
 	}
-	made, st, err := n.Lookup(name)
+	made, st, err := newNode(n.tree, fd)
 	if err != nil {
 		return nil, st, err
 	}

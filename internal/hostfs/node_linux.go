@@ -123,11 +123,15 @@ func (n *Node) beneath(name string) (int, error) {
 		return -1, err
 	}
 	defer n.done()
-	return n.tree.files.take(func() (int, error) {
-		return unix.Openat2(at, name, &unix.OpenHow{
-			Flags:   unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC,
-			Resolve: resolve,
-		})
+	return n.tree.files.take(func() (int, error) { return openName(at, name) })
+}
+
+// openName opens a file of a folder, for what it is. The name is one of
+// CheckName's.
+func openName(folder int, name string) (int, error) {
+	return unix.Openat2(folder, name, &unix.OpenHow{
+		Flags:   unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC,
+		Resolve: resolve,
 	})
 }
 
