@@ -47,6 +47,7 @@ func (s *Server) forgetIdle(but *node) bool {
 	for e := s.idle.Back(); e != nil; e = e.Prev() {
 		if n := e.Value.(*node); n != but {
 			s.settle(s.drop(n))
+			n.file.Unref()
 			return true
 		}
 	}

@@ -81,9 +81,9 @@ func (s *Server) use(id uint64) (use, error) {
 	return u, nil
 }
 
-// find is [Server.use] of a file that the guest is told of: the name of the
-// folder dir is looked up, and found counts among what the guest has to forget.
-// The node takes f over, also when it fails.
+// found returns the node of the file f that was found under a name of the folder
+// dir, and counts it among what the guest has to forget. It takes f over, also
+// when it fails.
 func (s *Server) found(dir *node, name string, f *hostfs.Node) (*node, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -140,12 +140,14 @@ func (s *Server) settle(n *node) {
 			s.sort(n)
 			return
 		}
-		n = s.drop(n)
+		above := s.drop(n)
+		n.file.Unref()
+		n = above
 	}
 }
 
-// drop ends a node, and returns the one above it, which the caller settles. s.mu
-// is held.
+// drop ends a node, and returns the one above it, which the caller settles. The
+// reference to the file is the caller's now. s.mu is held.
 func (s *Server) drop(n *node) (above *node) {
 	above = s.unplace(n)
 	delete(s.nodes, n.id)
@@ -156,6 +158,5 @@ func (s *Server) drop(n *node) (above *node) {
 	}
 	n.dead = true
 	s.sort(n)
-	n.file.Unref()
 	return above
 }

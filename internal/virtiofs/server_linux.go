@@ -2,7 +2,6 @@ package virtiofs
 
 import (
 	"container/list"
-	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -169,22 +168,19 @@ func (s *Server) Add(sh hostfs.Share) error {
 func (s *Server) Remove(name string) error {
 	s.mu.Lock()
 	sh := s.shares[name]
-	var handles []*handle
+	var old remains
 	if sh != nil {
-		handles = s.take(sh)
+		old = s.take(sh)
 	}
 	s.mu.Unlock()
 	if sh == nil {
 		return fmt.Errorf("no share %q: %w", name, fs.ErrNotExist)
 	}
 	sh.tree.End()
-	var errs []error
-	for _, h := range handles {
-		errs = append(errs, h.unref())
-	}
+	err := old.end()
 	sh.users.Wait()
 	sh.tree.Close()
-	if err := errors.Join(errs...); err != nil {
+	if err != nil {
 		s.config.Logger.Warn("share was removed with errors of its files", "share", name, "err", err)
 	}
 	return nil

@@ -1,6 +1,7 @@
 package virtiofs
 
 import (
+	"errors"
 	"hash/fnv"
 	"sync"
 
@@ -14,7 +15,7 @@ type share struct {
 	salt   uint64 // of its files' numbers
 	root   *node
 
-	// users are requests, and handles. It grows only under Server.mu and while
+	// users are requests, handles, and a reset. It grows only under Server.mu and while
 	// the share is in Server.shares.
 	users sync.WaitGroup
 }
@@ -36,42 +37,71 @@ func (s *Server) insert(tree *hostfs.Tree) {
 	s.shares[tree.Name] = sh
 }
 
-// take takes all of a share out of the tables, and returns what the caller has
-// to give up. s.mu is held.
-func (s *Server) take(sh *share) (handles []*handle) {
+// take takes all of a share out of the tables, and returns what it had. s.mu is
+// held.
+func (s *Server) take(sh *share) (old remains) {
 	delete(s.shares, sh.tree.Name)
 	for _, h := range s.handles {
 		if h.n.sh == sh {
-			handles = append(handles, h)
 			delete(s.handles, h.id)
+			old.handles = append(old.handles, h)
 		}
 	}
 	for _, n := range s.nodes {
 		if n.sh == sh {
 			s.drop(n)
+			old.nodes = append(old.nodes, n)
 		}
 	}
-	return handles
+	return old
 }
 
 // reset forgets all that a driver has, as it ends or another one begins.
 func (s *Server) reset() {
 	s.ready.Store(false)
+	s.locks.interruptAll()
+	s.locks.cancel(func(*waiter) bool { return true })
+	var old remains
+	var shares []*share
 	s.mu.Lock()
-	handles := s.handles
-	s.handles = make(map[uint64]*handle)
-	for _, h := range handles {
+	for _, sh := range s.shares {
+		sh.users.Add(1)
+		shares = append(shares, sh)
+	}
+	for _, h := range s.handles {
 		h.n.handles--
+		delete(s.handles, h.id)
+		old.handles = append(old.handles, h)
 	}
 	for _, n := range s.nodes {
 		if n.lookups = 0; !n.isRoot() {
 			s.drop(n)
+			old.nodes = append(old.nodes, n)
 		}
 	}
 	s.mu.Unlock()
-	for _, h := range handles {
-		_ = h.unref() // nobody is left to tell
+	_ = old.end() // nobody is left to tell
+	for _, sh := range shares {
+		sh.users.Done()
 	}
+}
+
+// remains are what was taken out of the tables.
+type remains struct {
+	handles []*handle
+	nodes   []*node
+}
+
+// end closes all but what requests use. The error is what the host says then.
+func (r remains) end() error {
+	var errs []error
+	for _, h := range r.handles {
+		errs = append(errs, h.unref())
+	}
+	for _, n := range r.nodes {
+		n.file.Unref()
+	}
+	return errors.Join(errs...)
 }
 
 // inode returns the number that a file has for the guest, to which all shares
