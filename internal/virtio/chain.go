@@ -29,13 +29,7 @@ type Chain struct {
 // NewChain returns a chain that belongs to no ring, for tests of what serves
 // chains. done is called by Done and Fail.
 func NewChain(in, out [][]byte, done func(n int, err error)) *Chain {
-	c := &Chain{done: done, life: newLife()}
-	for _, p := range in {
-		c.In.add(p)
-	}
-	for _, p := range out {
-		c.Out.add(p)
-	}
+	c := &Chain{Buffer: *NewBuffer(in, out), done: done, life: newLife()}
 	c.own()
 	return c
 }
@@ -80,14 +74,17 @@ func (c *Chain) Done(n int) {
 }
 
 // Fail is Done for a chain that shows that the guest's driver is broken: the
-// device ends with err.
+// device ends with err. It is also for errors of Take and Put, and does nothing
+// but drop a chain whose driver has gone.
 func (c *Chain) Fail(err error) {
 	c.end()
 	if c.q == nil {
 		c.done(0, err)
 		return
 	}
-	c.q.d.b.Stop(fmt.Errorf("%s ring: %w", c.q.name, err))
+	if !c.life.isOver() {
+		c.q.d.b.Stop(fmt.Errorf("%s ring: %w", c.q.name, err))
+	}
 	c.free()
 }
 

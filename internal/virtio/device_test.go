@@ -19,7 +19,7 @@ func attach(t testing.TB, dc virtiotest.Config, serve func(q int, c *Chain)) (*D
 		dc.Queues = 2
 	}
 	dr := virtiotest.NewDriver(t, b, dc)
-	d := NewDevice(a, Config{Name: "test", Queues: dc.Queues, Serve: serve, Logger: slog.New(slog.DiscardHandler)})
+	d := NewDevice(a, Config{Name: "test", Queues: dc.Queues, Features: 1 << 5, Space: virtiotest.Words64(3), Serve: serve, Logger: slog.New(slog.DiscardHandler)})
 	t.Cleanup(func() { d.Close() })
 	return d, dr
 }

@@ -110,6 +110,12 @@ func (l *life) end() {
 	}
 }
 
+func (l *life) isOver() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.state == lifeOver
+}
+
 func (l *life) become(s lifeState) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

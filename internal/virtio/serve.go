@@ -168,10 +168,10 @@ func (b *Backend) finish() {
 	cause := b.Ended()
 	b.halt(cause)
 	b.kicks.Wait()
-	b.model.Finished(cause)
 	if err := b.setMemory(newMemory(nil)); err != nil {
 		b.log.Warn("guest memory not released", "device", b.model.Name, "err", err)
 	}
+	b.model.Finished(cause)
 	b.log.Debug("device ended", "device", b.model.Name, "err", cause)
 }
 

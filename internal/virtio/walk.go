@@ -50,6 +50,18 @@ type Buffer struct {
 	head uint16
 }
 
+// NewBuffer returns a buffer of other memory than a guest's, for tests.
+func NewBuffer(in, out [][]byte) *Buffer {
+	b := &Buffer{}
+	for _, p := range in {
+		b.In.add(p)
+	}
+	for _, p := range out {
+		b.Out.add(p)
+	}
+	return b
+}
+
 // reset forgets the guest memory.
 func (b *Buffer) reset() {
 	b.In.reset()

@@ -101,6 +101,13 @@ func (d *Driver) Start() {
 	d.Do(SetFeatures, Words64(f))
 	for _, l := range d.lanes {
 		l.Queue.Start()
+	}
+	d.Collect()
+}
+
+// Collect takes answers from now on. Start does that.
+func (d *Driver) Collect() {
+	for _, l := range d.lanes {
 		d.wg.Go(func() { d.collect(l) })
 	}
 	d.T.Cleanup(func() {

@@ -144,3 +144,8 @@ func load16(b []byte, o int) uint16 {
 	odd := uintptr(p) & 2
 	return uint16(atomic.LoadUint32((*uint32)(unsafe.Add(p, -int(odd)))) >> (8 * odd))
 }
+
+// Desc returns a descriptor.
+func Desc(addr uint64, length uint32, flags, next uint16) Descriptor {
+	return Descriptor{addr, length, flags, next}
+}

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/byrevm/byre/internal/virtio/virtiotest"
 	"github.com/byrevm/byre/internal/vsock"
 )
 
@@ -393,10 +394,10 @@ func TestDialWaits(t *testing.T) {
 		second <- err
 	}()
 	g.listen(5)
-	g.handshake()
-	g.addMemory()
+	g.Handshake()
+	g.AddMemory()
 	g.start()
-	defer func() { d.Close(); g.rx.call.Close(); g.wg.Wait() }()
+	defer func() { d.Close(); g.rx.Call.Close(); g.wg.Wait() }()
 	if err := <-second; err != nil {
 		t.Error(err)
 	}
@@ -553,8 +554,8 @@ func TestClose(t *testing.T) {
 		g.setHold(true)
 		go c.Write(random(1 << 20))
 		eventually(t, func() error {
-			d.rx.mu.Lock()
-			defer d.rx.mu.Unlock()
+			d.rx.Lock()
+			defer d.rx.Unlock()
 			if len(d.rx.writers) == 0 {
 				return errors.New("not full")
 			}
@@ -658,7 +659,7 @@ func TestDeadlines(t *testing.T) {
 // QEMU notices the end of the device although somebody, who was started at the
 // wrong moment, has a copy of the socket.
 func TestCopiedSocket(t *testing.T) {
-	a, b := pair(t)
+	a, b := virtiotest.Pair(t)
 	defer b.Close()
 	f, err := a.File()
 	if err != nil {

@@ -52,7 +52,7 @@ func (d *Device) dial(ctx context.Context, port uint32) (*Conn, error) {
 func (d *Device) outgoing(ctx context.Context, port uint32) (*Conn, error) {
 	for {
 		d.mu.Lock()
-		up, ready, ended := d.up, d.ready, d.ended
+		up, ready, ended := d.up, d.ready, d.b.Ended()
 		if ended == nil && up {
 			defer d.mu.Unlock()
 			if err := ctx.Err(); err != nil {

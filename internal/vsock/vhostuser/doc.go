@@ -33,11 +33,11 @@
 //
 // Four kinds of mutex, taken in this order: the ring of packets from the guest
 // (Device.tx), the ring of packets to the guest (Device.rx), Device.mu, Conn.mu.
-// None is held, and none of the others is taken, under that of a leader or a kick.
+// None is held, and none of the others is taken, under that of a leader.
 // Guest memory is touched only under one of the ring locks, and unmapped only
 // under both. No lock is held while waiting for the guest.
 //
-// The wire formats are those of "Virtual I/O Device (VIRTIO) Version 1.2",
-// §2.7 (split virtqueues) and §5.10 (socket device), and of QEMU's "Vhost-user
-// Protocol" document. Both are little-endian, as is every host that byre runs on.
+// The wire format is that of "Virtual I/O Device (VIRTIO) Version 1.2", §5.10
+// (socket device); what is below it, rings and QEMU's socket, is package virtio.
+// It is little-endian, as is every host that byre runs on.
 package vhostuser

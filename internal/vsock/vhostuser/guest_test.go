@@ -5,15 +5,18 @@ package vhostuser
 import (
 	"errors"
 	"io"
+	"log/slog"
 	"sync"
 	"testing"
+
+	"github.com/byrevm/byre/internal/virtio/virtiotest"
 )
 
 // A guest is the driver and the sockets of a guest, as Linux has them.
 type guest struct {
-	*frontend
+	*virtiotest.Frontend
 	guestConfig
-	rx, tx  *queue
+	rx, tx  *virtiotest.Queue
 	rxSlots []slot
 	txSlots []slot
 
@@ -48,24 +51,34 @@ type slot struct {
 
 const txSize = 64 << 10
 
+// attach starts a device and its front end.
+func attach(t testing.TB) (*Device, *virtiotest.Frontend) {
+	t.Helper()
+	a, b := virtiotest.Pair(t)
+	f := virtiotest.New(t, b)
+	d := New(a, Config{Logger: slog.New(slog.DiscardHandler)})
+	t.Cleanup(func() { d.Close() })
+	return d, f
+}
+
 // boot attaches a guest whose driver is up.
 func boot(t testing.TB, c guestConfig) (*Device, *guest) {
 	t.Helper()
 	d, f := attach(t)
 	g := newGuest(f, c)
-	g.handshake()
-	g.addMemory()
+	g.Handshake()
+	g.AddMemory()
 	g.start()
 	t.Cleanup(func() {
 		d.Close()
-		g.rx.call.Close()
-		g.tx.call.Close()
+		g.rx.Call.Close()
+		g.tx.Call.Close()
 		g.wg.Wait()
 	})
 	return d, g
 }
 
-func newGuest(f *frontend, c guestConfig) *guest {
+func newGuest(f *virtiotest.Frontend, c guestConfig) *guest {
 	if c.num == 0 {
 		c.num = 64
 	}
@@ -75,33 +88,33 @@ func newGuest(f *frontend, c guestConfig) *guest {
 	if c.alloc == 0 {
 		c.alloc = 256 << 10
 	}
-	g := &guest{frontend: f, guestConfig: c, socks: map[key]*sock{}, ports: map[uint32]chan *sock{}}
+	g := &guest{Frontend: f, guestConfig: c, socks: map[key]*sock{}, ports: map[uint32]chan *sock{}}
 	g.cond = sync.NewCond(&g.mu)
-	g.rx, g.tx = f.newQueue(0, c.num, c.events), f.newQueue(1, c.num, c.events)
-	g.rxSlots = g.slots(g.rx, c.rxSize-headerLen, descWrite)
+	g.rx, g.tx = f.NewQueue(0, c.num, c.events), f.NewQueue(1, c.num, c.events)
+	g.rxSlots = g.slots(g.rx, c.rxSize-headerLen, virtiotest.DescWrite)
 	g.txSlots = g.slots(g.tx, txSize, 0)
 	return g
 }
 
 // slots makes the buffers of a queue: a header and a body each, as in Linux 6.1.
-func (g *guest) slots(q *queue, size int, flags uint16) []slot {
-	n := int(q.num)
+func (g *guest) slots(q *virtiotest.Queue, size int, flags uint16) []slot {
+	n := int(q.Num)
 	if !g.indirect {
 		n /= 2
 	}
 	var ss []slot
 	for i := range n {
-		s := slot{header: g.frontend.alloc(headerLen), body: g.frontend.alloc(uint64(size)), size: size}
-		table, first := q.desc, 2*i
+		s := slot{header: g.Frontend.Alloc(headerLen), body: g.Frontend.Alloc(uint64(size)), size: size}
+		table, first := q.Desc, 2*i
 		if g.indirect {
-			table, first = g.frontend.alloc(2*descLen), 0
-			g.describe(q.desc, i, descriptor{guestBase + table, 2 * descLen, descIndirect, 0})
+			table, first = g.Frontend.Alloc(2*virtiotest.DescLen), 0
+			g.Describe(q.Desc, i, virtiotest.Desc(virtiotest.GuestBase+table, 2*virtiotest.DescLen, virtiotest.DescIndirect, 0))
 			s.head = uint16(i)
 		} else {
 			s.head = uint16(first)
 		}
-		g.describe(table, first, descriptor{guestBase + s.header, headerLen, flags | descNext, uint16(first + 1)})
-		g.describe(table, first+1, descriptor{guestBase + s.body, uint32(size), flags, 0})
+		g.Describe(table, first, virtiotest.Desc(virtiotest.GuestBase+s.header, headerLen, flags|virtiotest.DescNext, uint16(first+1)))
+		g.Describe(table, first+1, virtiotest.Desc(virtiotest.GuestBase+s.body, uint32(size), flags, 0))
 		ss = append(ss, s)
 	}
 	return ss
@@ -116,22 +129,22 @@ func (g *guest) slot(ss []slot, head uint16) int {
 
 // start brings the driver up, with every receive buffer posted.
 func (g *guest) start() {
-	g.t.Helper()
-	var f uint64 = featProtocol | featVersion1
+	g.T.Helper()
+	var f uint64 = virtiotest.FeatProtocol | virtiotest.FeatVersion1
 	if g.events {
-		f |= featEvents
+		f |= virtiotest.FeatEvents
 	}
 	if g.indirect {
-		f |= featIndirect
+		f |= virtiotest.FeatIndirect
 	}
-	g.do(reqSetFeatures, words64(f))
-	g.rx.start()
-	g.tx.start()
+	g.Do(virtiotest.SetFeatures, virtiotest.Words64(f))
+	g.rx.Start()
+	g.tx.Start()
 	for i := range g.txSlots {
 		g.txFree = append(g.txFree, i)
 	}
 	for i := range g.rxSlots {
-		g.rx.offer(g.rxSlots[i].head)
+		g.rx.Offer(g.rxSlots[i].head)
 	}
 	g.wg.Go(g.receiveLoop)
 }
@@ -143,23 +156,23 @@ func (g *guest) receiveLoop() {
 			g.cond.Wait()
 		}
 		g.mu.Unlock()
-		head, n, ok := g.rx.take()
+		head, n, ok := g.rx.Take()
 		if !ok {
-			if g.rx.wait() != nil {
+			if g.rx.Wait() != nil {
 				return
 			}
 			continue
 		}
 		s := g.rxSlots[g.slot(g.rxSlots, head)]
 		var b [headerLen]byte
-		copy(b[:], g.mem[s.header:])
+		copy(b[:], g.Mem[s.header:])
 		var h header
 		h.decode(&b)
 		if n != headerLen+int(h.length) {
-			g.t.Errorf("%d bytes used for %+v", n, h)
+			g.T.Errorf("%d bytes used for %+v", n, h)
 		}
-		body := append([]byte(nil), g.mem[s.body:s.body+uint64(h.length)]...)
-		g.rx.offer(head)
+		body := append([]byte(nil), g.Mem[s.body:s.body+uint64(h.length)]...)
+		g.rx.Offer(head)
 		g.receive(h, body)
 	}
 }
@@ -169,10 +182,10 @@ func (g *guest) transmit(h header, body []byte) {
 	g.txMu.Lock()
 	defer g.txMu.Unlock()
 	for len(g.txFree) == 0 {
-		head, _, ok := g.tx.take()
+		head, _, ok := g.tx.Take()
 		if ok {
 			g.txFree = append(g.txFree, g.slot(g.txSlots, head))
-		} else if g.tx.wait() != nil {
+		} else if g.tx.Wait() != nil {
 			return
 		}
 	}
@@ -181,9 +194,9 @@ func (g *guest) transmit(h header, body []byte) {
 	var b [headerLen]byte
 	h.length = uint32(len(body))
 	h.encode(&b)
-	copy(g.mem[s.header:], b[:])
-	copy(g.mem[s.body:], body)
-	g.tx.offer(s.head)
+	copy(g.Mem[s.header:], b[:])
+	copy(g.Mem[s.body:], body)
+	g.tx.Offer(s.head)
 }
 
 // A sock is a socket of the guest.
@@ -226,7 +239,7 @@ func (g *guest) receive(h header, body []byte) {
 	say := func(h header) { answer = &h }
 	switch {
 	case h.srcCID != 2 || h.dstCID != 3 || h.typ != typeStream:
-		g.t.Errorf("host sent %+v", h)
+		g.T.Errorf("host sent %+v", h)
 	case s == nil && h.op == opRequest && g.ports[h.dstPort] != nil:
 		s = g.newSock(k)
 		s.up = true
@@ -254,7 +267,7 @@ func (g *guest) receive(h header, body []byte) {
 			}
 		case opData:
 			if len(s.in)+len(body) > int(g.guestConfig.alloc) {
-				g.t.Errorf("host sent more than its credit: %d buffered, %d more", len(s.in), len(body))
+				g.T.Errorf("host sent more than its credit: %d buffered, %d more", len(s.in), len(body))
 			}
 			s.in = append(s.in, body...)
 		case opCreditRequest:

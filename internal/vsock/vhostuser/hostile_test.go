@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/byrevm/byre/internal/virtio/virtiotest"
 )
 
 // ends waits for the device to end and checks the reason.
@@ -46,7 +48,7 @@ func TestDeviceEnds(t *testing.T) {
 			want := error(syscall.ECONNRESET)
 			switch how {
 			case "QEMU gone":
-				g.sock.Close()
+				g.Sock.Close()
 				ends(t, d, io.EOF.Error())
 				if d.Err() != io.EOF {
 					t.Errorf("got %v, want EOF", d.Err())
@@ -56,12 +58,12 @@ func TestDeviceEnds(t *testing.T) {
 				d.Close()
 				want = net.ErrClosed
 			case "driver stopped":
-				g.rx.stop()
-				g.tx.stop()
+				g.rx.Stop()
+				g.tx.Stop()
 			case "guest broken":
 				// After everything else: the ring is taken in order.
 				g.txMu.Lock()
-				g.tx.offer(g.num)
+				g.tx.Offer(g.num)
 				g.txMu.Unlock()
 				ends(t, d, "descriptor index out of range")
 			}
@@ -92,15 +94,15 @@ func TestLastPackets(t *testing.T) {
 	d, g := boot(t, guestConfig{events: true})
 	l := listen(t, d, 3)
 	c, s := connect(t, d, g, 1)
-	d.tx.mu.Lock() // so that nothing is taken before QEMU is gone
+	d.tx.Lock() // so that nothing is taken before QEMU is gone
 	s.Write([]byte("power off"))
 	s.shutdown(shutBoth)
 	n := (&sock{g: g, key: key{3, 4}}).header(opRequest)
 	g.transmit(n, nil)
 	n.op = opData
 	g.transmit(n, []byte("boo"))
-	g.sock.Close()
-	d.tx.mu.Unlock()
+	g.Sock.Close()
+	d.tx.Unlock()
 	if b, err := io.ReadAll(c); string(b) != "power off" || err != nil {
 		t.Errorf("got %q, %v", b, err)
 	}
@@ -118,10 +120,10 @@ func TestDriverRestarts(t *testing.T) {
 	}
 	c := accept(t, l)
 	for range 3 {
-		if g.rx.stop() != g.rx.usedIdx && g.rx.stop() == 0 {
+		if g.rx.Stop() != g.rx.UsedIdx && g.rx.Stop() == 0 {
 			t.Error("the ring's position is wrong")
 		}
-		g.tx.stop()
+		g.tx.Stop()
 		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
 			t.Fatalf("got %v, want ECONNRESET", err)
 		}
@@ -141,13 +143,13 @@ func TestDriverRestarts(t *testing.T) {
 // restart is what a new driver does: everything from zero.
 func (g *guest) restart(t *testing.T) {
 	t.Helper()
-	g.rx.call.Close()
+	g.rx.Call.Close()
 	g.wg.Wait()
-	for _, q := range []*queue{g.rx, g.tx} {
-		clear(g.mem[q.avail : q.avail+6+2*uint64(q.num)])
-		clear(g.mem[q.used : q.used+6+8*uint64(q.num)])
-		q.availIdx, q.usedIdx = 0, 0
-		q.kick, q.call = eventfd(t), eventfd(t)
+	for _, q := range []*virtiotest.Queue{g.rx, g.tx} {
+		clear(g.Mem[q.Avail : q.Avail+6+2*uint64(q.Num)])
+		clear(g.Mem[q.Used : q.Used+6+8*uint64(q.Num)])
+		q.AvailIdx, q.UsedIdx = 0, 0
+		q.Kick, q.Call = virtiotest.Eventfd(t), virtiotest.Eventfd(t)
 	}
 	g.txFree = nil
 	clear(g.socks)
@@ -159,35 +161,35 @@ func (g *guest) restart(t *testing.T) {
 func TestMemorySlots(t *testing.T) {
 	d, g := boot(t, guestConfig{})
 	c, s := connect(t, d, g, 1)
-	extra := memfd(t, 2<<20)
+	extra := virtiotest.Memfd(t, 2<<20)
 	for i := range uint64(120) {
-		g.do(reqAddMemReg, words64(0, 1<<40+i<<21, 2<<20, 1<<45+i<<21, 0), extra)
+		g.Do(virtiotest.AddMemReg, virtiotest.Words64(0, 1<<40+i<<21, 2<<20, 1<<45+i<<21, 0), extra)
 	}
 	go s.Write([]byte("one"))
 	if _, err := io.ReadFull(c, make([]byte, 3)); err != nil {
 		t.Fatal(err)
 	}
 	for i := range uint64(120) {
-		g.do(reqRemMemReg, words64(0, 1<<40+i<<21, 2<<20, 1<<45+i<<21, 0))
+		g.Do(virtiotest.RemMemReg, virtiotest.Words64(0, 1<<40+i<<21, 2<<20, 1<<45+i<<21, 0))
 	}
-	whole := words64(0, guestBase, guestSize, userBase, 0)
-	g.do(reqRemMemReg, whole)
+	whole := virtiotest.Words64(0, virtiotest.GuestBase, virtiotest.GuestSize, virtiotest.UserBase, 0)
+	g.Do(virtiotest.RemMemReg, whole)
 	s.Write([]byte("two")) // nobody looks
-	g.do(reqAddMemReg, whole, g.fd)
+	g.Do(virtiotest.AddMemReg, whole, g.FD)
 	if _, err := io.ReadFull(c, make([]byte, 3)); err != nil {
 		t.Fatal(err)
 	}
 	// The old way: the whole table at once.
-	table := append(words32(2, 0), words64(guestBase, guestSize/2, userBase, 0, guestBase+guestSize/2, guestSize/2, userBase+guestSize/2, guestSize/2)...)
-	g.do(reqSetMemTable, table, g.fd, g.fd)
+	table := append(virtiotest.Words32(2, 0), virtiotest.Words64(virtiotest.GuestBase, virtiotest.GuestSize/2, virtiotest.UserBase, 0, virtiotest.GuestBase+virtiotest.GuestSize/2, virtiotest.GuestSize/2, virtiotest.UserBase+virtiotest.GuestSize/2, virtiotest.GuestSize/2)...)
+	g.Do(virtiotest.SetMemTable, table, g.FD, g.FD)
 	want := random(1 << 20)
 	go func() { s.Write(want); s.shutdown(shutSend) }()
 	if b, err := io.ReadAll(c); !bytes.Equal(b, want) || err != nil {
 		t.Errorf("got %d bytes, %v", len(b), err)
 	}
 	// Disabling a ring is a pause, not a reset.
-	g.do(reqSetVringEnable, words32(1, 0))
-	g.do(reqSetVringEnable, words32(1, 1))
+	g.Do(virtiotest.SetVringEnable, virtiotest.Words32(1, 0))
+	g.Do(virtiotest.SetVringEnable, virtiotest.Words32(1, 1))
 	if _, err := c.Write([]byte("x")); err != nil {
 		t.Error(err)
 	}
@@ -207,14 +209,14 @@ func TestReadOnlyMemory(t *testing.T) {
 	}
 	defer ro.Close()
 	const at = 1 << 41
-	add := words64(0, at, 4<<20, 1<<46, 0)
+	add := virtiotest.Words64(0, at, 4<<20, 1<<46, 0)
 
 	t.Run("receive buffers", func(t *testing.T) {
 		d, g := boot(t, guestConfig{})
-		g.do(reqAddMemReg, add, ro)
+		g.Do(virtiotest.AddMemReg, add, ro)
 		c, _ := connect(t, d, g, 1)
 		for _, s := range g.rxSlots { // descriptors of buffers that are posted already
-			g.describe(g.rx.desc, int(s.head), descriptor{at, headerLen + 4096, descWrite, 0})
+			g.Describe(g.rx.Desc, int(s.head), virtiotest.Desc(at, headerLen+4096, virtiotest.DescWrite, 0))
 		}
 		c.Write([]byte("poison"))
 		ends(t, d, "read-only")
@@ -222,22 +224,22 @@ func TestReadOnlyMemory(t *testing.T) {
 	t.Run("rings", func(t *testing.T) {
 		_, f := attach(t)
 		g := newGuest(f, guestConfig{})
-		g.handshake()
-		g.do(reqAddMemReg, add, ro)
-		g.do(reqSetVringNum, words32(0, 64))
-		if err := g.try(reqSetVringAddr, append(words32(0, 0), words64(1<<46, 1<<46+8192, 1<<46+4096, 0)...)); err != errRefused {
+		g.Handshake()
+		g.Do(virtiotest.AddMemReg, add, ro)
+		g.Do(virtiotest.SetVringNum, virtiotest.Words32(0, 64))
+		if err := g.Try(virtiotest.SetVringAddr, append(virtiotest.Words32(0, 0), virtiotest.Words64(1<<46, 1<<46+8192, 1<<46+4096, 0)...)); err != virtiotest.ErrRefused {
 			t.Errorf("got %v, want a refusal", err)
 		}
 	})
 	t.Run("packets may lie in it", func(t *testing.T) {
 		d, g := boot(t, guestConfig{})
-		g.do(reqAddMemReg, add, ro)
+		g.Do(virtiotest.AddMemReg, add, ro)
 		c, s := connect(t, d, g, 1)
 		g.mu.Lock()
 		h := s.header(opData)
 		g.mu.Unlock()
 		for _, sl := range g.txSlots {
-			g.describe(g.tx.desc, int(sl.head)+1, descriptor{at, 5, 0, 0})
+			g.Describe(g.tx.Desc, int(sl.head)+1, virtiotest.Desc(at, 5, 0, 0))
 		}
 		g.transmit(h, []byte("dummy"))
 		b := make([]byte, 5)
@@ -265,17 +267,17 @@ func TestTruncatedMemory(t *testing.T) {
 		d, g := boot(t, guestConfig{})
 		connect(t, d, g, 1)
 		g.cut()
-		g.tx.kick.Write(one)
+		g.tx.DoKick()
 		ends(t, d, "guest memory")
 	})
 	t.Run("payload", func(t *testing.T) {
 		d, g := boot(t, guestConfig{})
 		c, s := connect(t, d, g, 1)
-		extra := memfd(t, 1<<20)
-		g.do(reqAddMemReg, words64(0, 1<<40, 1<<20, 1<<45, 0), extra)
+		extra := virtiotest.Memfd(t, 1<<20)
+		g.Do(virtiotest.AddMemReg, virtiotest.Words64(0, 1<<40, 1<<20, 1<<45, 0), extra)
 		extra.Truncate(0)
 		for _, sl := range g.txSlots {
-			g.describe(g.tx.desc, int(sl.head)+1, descriptor{1 << 40, 100, 0, 0})
+			g.Describe(g.tx.Desc, int(sl.head)+1, virtiotest.Desc(1<<40, 100, 0, 0))
 		}
 		g.mu.Lock()
 		h := s.header(opData)
@@ -291,106 +293,37 @@ func TestTruncatedMemory(t *testing.T) {
 // cut truncates the guest's memory; the driver has no business with it then.
 func (g *guest) cut() {
 	g.setHold(true)
-	g.t.Cleanup(func() { g.setHold(false) })
+	g.T.Cleanup(func() { g.setHold(false) })
 	g.mu.Lock()
 	g.mute = true
 	g.mu.Unlock()
-	g.fd.Truncate(0)
+	g.FD.Truncate(0)
 }
 
 func TestBrokenRings(t *testing.T) {
 	const far = 1 << 50
 	cases := map[string]struct {
-		do   func(g *guest, q *queue)
+		do   func(g *guest, q *virtiotest.Queue)
 		want string
 	}{
-		"head out of range": {func(g *guest, q *queue) { q.offer(q.num) }, "index out of range"},
-		"index runs away": {func(g *guest, q *queue) {
-			q.availIdx += q.num + 1
-			q.offer()
-			q.kick.Write(one)
-		}, "available index"},
-		"next out of range": {func(g *guest, q *queue) {
-			g.describe(q.desc, 0, descriptor{guestBase, 44, descNext, 0xffff})
-			q.offer(0)
-		}, "index out of range"},
-		"loop": {func(g *guest, q *queue) {
-			g.describe(q.desc, 0, descriptor{guestBase, 1, descNext, 0})
-			q.offer(0)
-		}, "chain too long"},
-		"no such memory": {func(g *guest, q *queue) {
-			g.describe(q.desc, 0, descriptor{far, 44, 0, 0})
-			q.offer(0)
-		}, "no such memory"},
-		"beyond the end": {func(g *guest, q *queue) {
-			g.describe(q.desc, 0, descriptor{guestBase + guestSize - 10, 44, 0, 0})
-			q.offer(0)
-		}, "no such memory"},
-		"address overflow": {func(g *guest, q *queue) {
-			g.describe(q.desc, 0, descriptor{^uint64(0) - 3, 44, 0, 0})
-			q.offer(0)
-		}, "no such memory"},
-		"empty descriptor": {func(g *guest, q *queue) {
-			g.describe(q.desc, 0, descriptor{guestBase, 0, 0, 0})
-			q.offer(0)
-		}, "empty descriptor"},
-		"readable after writable": {func(g *guest, q *queue) {
-			g.describe(q.desc, 0, descriptor{guestBase, 44, descWrite | descNext, 1})
-			g.describe(q.desc, 1, descriptor{guestBase, 44, 0, 0})
-			q.offer(0)
-		}, "after a writable"},
-		"writable packet": {func(g *guest, q *queue) {
-			g.describe(q.desc, 0, descriptor{guestBase, 44, descNext, 1})
-			g.describe(q.desc, 1, descriptor{guestBase, 44, descWrite, 0})
-			q.offer(0)
+		"writable packet": {func(g *guest, q *virtiotest.Queue) {
+			g.Describe(q.Desc, 0, virtiotest.Desc(virtiotest.GuestBase, 44, virtiotest.DescNext, 1))
+			g.Describe(q.Desc, 1, virtiotest.Desc(virtiotest.GuestBase, 44, virtiotest.DescWrite, 0))
+			q.Offer(0)
 		}, "is writable"},
-		"short header": {func(g *guest, q *queue) {
-			g.describe(q.desc, 0, descriptor{guestBase, 43, 0, 0})
-			q.offer(0)
+		"short header": {func(g *guest, q *virtiotest.Queue) {
+			g.Describe(q.Desc, 0, virtiotest.Desc(virtiotest.GuestBase, 43, 0, 0))
+			q.Offer(0)
 		}, "shorter"},
-		"payload shorter than its length": {func(g *guest, q *queue) {
+		"payload shorter than its length": {func(g *guest, q *virtiotest.Queue) {
 			h := header{srcCID: 3, dstCID: 2, typ: 1, op: opData, length: 100}
 			var b [headerLen]byte
 			h.encode(&b)
-			o := g.frontend.alloc(64)
-			copy(g.mem[o:], b[:])
-			g.describe(q.desc, 0, descriptor{guestBase + o, headerLen + 20, 0, 0})
-			q.offer(0)
+			o := g.Frontend.Alloc(64)
+			copy(g.Mem[o:], b[:])
+			g.Describe(q.Desc, 0, virtiotest.Desc(virtiotest.GuestBase+o, headerLen+20, 0, 0))
+			q.Offer(0)
 		}, "shorter"},
-		"nested indirect": {func(g *guest, q *queue) {
-			o := g.frontend.alloc(64)
-			g.describe(o, 0, descriptor{guestBase + o, 16, descIndirect, 0})
-			g.describe(q.desc, 0, descriptor{guestBase + o, 16, descIndirect, 0})
-			q.offer(0)
-		}, "indirect"},
-		"indirect with next": {func(g *guest, q *queue) {
-			g.describe(q.desc, 0, descriptor{guestBase, 16, descIndirect | descNext, 1})
-			q.offer(0)
-		}, "indirect"},
-		"indirect of odd size": {func(g *guest, q *queue) {
-			g.describe(q.desc, 0, descriptor{guestBase, 17, descIndirect, 0})
-			q.offer(0)
-		}, "indirect"},
-		"indirect too large": {func(g *guest, q *queue) {
-			g.describe(q.desc, 0, descriptor{guestBase, 16 * (maxTable + 1), descIndirect, 0})
-			q.offer(0)
-		}, "indirect"},
-		"indirect outside": {func(g *guest, q *queue) {
-			g.describe(q.desc, 0, descriptor{guestBase + guestSize - 16, 32, descIndirect, 0})
-			q.offer(0)
-		}, "indirect"},
-		"indirect next out of range": {func(g *guest, q *queue) {
-			o := g.frontend.alloc(64)
-			g.describe(o, 0, descriptor{guestBase, 44, descNext, 1})
-			g.describe(q.desc, 0, descriptor{guestBase + o, 16, descIndirect, 0})
-			q.offer(0)
-		}, "index out of range"},
-		"indirect loop": {func(g *guest, q *queue) {
-			o := g.frontend.alloc(64)
-			g.describe(o, 0, descriptor{guestBase, 44, descNext, 0})
-			g.describe(q.desc, 0, descriptor{guestBase + o, 16, descIndirect, 0})
-			q.offer(0)
-		}, "chain too long"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -399,23 +332,17 @@ func TestBrokenRings(t *testing.T) {
 			ends(t, d, c.want)
 		})
 	}
-	t.Run("indirect not negotiated", func(t *testing.T) {
-		d, g := boot(t, guestConfig{})
-		g.describe(g.tx.desc, 0, descriptor{guestBase, 16, descIndirect, 0})
-		g.tx.offer(0)
-		ends(t, d, "indirect")
-	})
-	for name, desc := range map[string]descriptor{
-		"receive buffer readable":       {guestBase, 4096, 0, 0},
-		"receive buffer too small":      {guestBase, headerLen - 1, descWrite, 0},
-		"receive buffer without memory": {far, 4096, descWrite, 0},
-		"receive buffer for no payload": {guestBase + guestSize - headerLen, headerLen, descWrite, 0},
+	for name, desc := range map[string]virtiotest.Descriptor{
+		"receive buffer readable":       virtiotest.Desc(virtiotest.GuestBase, 4096, 0, 0),
+		"receive buffer too small":      virtiotest.Desc(virtiotest.GuestBase, headerLen-1, virtiotest.DescWrite, 0),
+		"receive buffer without memory": virtiotest.Desc(far, 4096, virtiotest.DescWrite, 0),
+		"receive buffer for no payload": virtiotest.Desc(virtiotest.GuestBase+virtiotest.GuestSize-headerLen, headerLen, virtiotest.DescWrite, 0),
 	} {
 		t.Run(name, func(t *testing.T) {
 			d, g := boot(t, guestConfig{})
 			c, _ := connect(t, d, g, 1)
 			for _, s := range g.rxSlots {
-				g.describe(g.rx.desc, int(s.head), desc)
+				g.Describe(g.rx.Desc, int(s.head), desc)
 			}
 			if _, err := c.Write(random(10)); err == nil {
 				t.Error("written")
@@ -518,14 +445,14 @@ func TestAnswersBounded(t *testing.T) {
 	if _, err := io.ReadFull(c, make([]byte, 7)); err != nil {
 		t.Fatal(err)
 	}
-	d.rx.mu.Lock()
+	d.rx.Lock()
 	if n := len(d.rx.resets); n > maxResets {
 		t.Errorf("%d resets wait", n)
 	}
 	if n := len(d.rx.control); n > maxBacklog+1 {
 		t.Errorf("%d connections wait", n)
 	}
-	d.rx.mu.Unlock()
+	d.rx.Unlock()
 	d.Close()
 	g.setHold(false)
 }
@@ -546,13 +473,13 @@ func TestBusyGuest(t *testing.T) {
 		}
 	})
 	for range 20 {
-		g.ask(reqGetFeatures, nil)
-		g.do(reqSetVringEnable, words32(0, 1))
+		g.Ask(virtiotest.GetFeatures, nil)
+		g.Do(virtiotest.SetVringEnable, virtiotest.Words32(0, 1))
 	}
-	g.sock.Close()
+	g.Sock.Close()
 	ends(t, d, "EOF")
 	close(stop)
-	g.tx.call.Close()
+	g.tx.Call.Close()
 }
 
 func TestNoLeaks(t *testing.T) {
@@ -583,9 +510,9 @@ func TestNoLeaks(t *testing.T) {
 				c.Close()
 			}
 		}
-		g.do(reqSetVringKick, words64(0), eventfd(t)) // replaced
-		g.do(reqSetVringCall, words64(0x100))
-		g.do(reqSetVringErr, words64(1), eventfd(t))
+		g.Do(virtiotest.SetVringKick, virtiotest.Words64(0), virtiotest.Eventfd(t)) // replaced
+		g.Do(virtiotest.SetVringCall, virtiotest.Words64(0x100))
+		g.Do(virtiotest.SetVringErr, virtiotest.Words64(1), virtiotest.Eventfd(t))
 	}
 	t.Run("first", run)
 	runtime.GC()

@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/byrevm/byre/internal/virtio"
 	"github.com/byrevm/byre/internal/vsock"
 )
 
@@ -29,23 +30,13 @@ var (
 // An inbox is the way from the guest: the ring of its packets (virtqueue 1). It
 // never waits for room in the other ring.
 type inbox struct {
-	ring
+	virtio.Ring
 	d *Device
 
-	// Guarded by ring.mu.
+	// Guarded by Ring.Mutex.
 	news []*Conn     // that have something to read, see Conn.OnReadable
 	late *time.Timer // for the interrupt that the guest waits for
 	due  bool        // the timer runs
-}
-
-func (t *inbox) leave(old bool) {
-	debug.SetPanicOnFault(old)
-	v := recover()
-	if v != nil {
-		t.fail()
-	}
-	t.mu.Unlock()
-	t.d.fault(v)
 }
 
 // pump takes packets, and asks for a kick when there are none left; otherwise
@@ -61,47 +52,47 @@ func (t *inbox) pump() (more bool, news []*Conn) {
 // take takes at most n packets. It reports whether there may be more, whether
 // the guest must be sent something, and who has something to read.
 func (t *inbox) take(n int) (more, answers bool, news []*Conn) {
-	t.mu.Lock()
-	defer t.leave(debug.SetPanicOnFault(true))
+	t.Lock()
+	defer t.Leave(debug.SetPanicOnFault(true))
 	defer func() { news, t.news = t.news, nil }()
-	if !t.running {
+	if !t.Running() {
 		return false, false, nil
 	}
-	t.needNoKick()
+	t.NeedNoKick()
 	for i := 1; i <= n; i++ {
-		ok, err := t.pop()
+		ok, err := t.Pop()
 		if err == nil && !ok {
 			t.signalSoon()
-			t.wantKick()
-			return load16(t.avail, 2) != t.next, answers, nil
+			t.WantKick()
+			return t.Waiting(), answers, nil
 		}
 		var answer bool
 		if err == nil {
-			answer, err = t.d.packet(&t.chain)
+			answer, err = t.d.packet(&t.Buf)
 		}
 		if err != nil {
-			t.fail()
-			t.d.stop(err)
+			t.Fail()
+			t.d.b.Stop(err)
 			return false, false, nil
 		}
 		answers = answers || answer
-		t.push(0)
+		t.Push(0)
 		if i%signalEvery == 0 {
-			t.signal()
+			t.Signal()
 		}
 	}
-	t.signal()
+	t.Signal()
 	return true, answers, nil
 }
 
 // signalSoon is signal that may come later: nobody in the guest waits for it
 // but who finds the ring full, and each interrupt costs as much as a packet.
 func (t *inbox) signalSoon() {
-	switch n := t.usedIdx - t.signaled; {
-	case n == 0 || t.due && n < min(signalEvery, t.num/4):
+	switch n := t.Unsignaled(); {
+	case n == 0 || t.due && n < min(signalEvery, t.Size()/4):
 		return
-	case n >= min(signalEvery, t.num/4):
-		t.signal()
+	case n >= min(signalEvery, t.Size()/4):
+		t.Signal()
 		return
 	case t.late == nil:
 		t.late = time.AfterFunc(signalWithin, t.overdue)
@@ -113,28 +104,30 @@ func (t *inbox) signalSoon() {
 
 // overdue sends the interrupt that signalSoon has put off.
 func (t *inbox) overdue() {
-	t.mu.Lock()
-	defer t.leave(debug.SetPanicOnFault(true))
+	t.Lock()
+	defer t.Leave(debug.SetPanicOnFault(true))
 	t.due = false
-	if t.running {
-		t.signal()
+	if t.Running() {
+		t.Signal()
 	}
 }
 
 // packet handles one packet of the guest and reports whether there is something
 // to answer. An error means that the driver is broken.
-func (d *Device) packet(ch *chain) (answer bool, err error) {
-	if len(ch.write.parts) > 0 {
+func (d *Device) packet(ch *virtio.Buffer) (answer bool, err error) {
+	if ch.Out.Len() > 0 {
 		return false, errSendBuffer
 	}
-	if ch.read.left < headerLen {
+	if ch.In.Len() < headerLen {
 		return false, errShortPacket
 	}
 	var b [headerLen]byte
-	ch.read.take(b[:])
+	if err := ch.In.Take(b[:]); err != nil {
+		return false, err
+	}
 	var h header
 	h.decode(&b)
-	if h.op == opData && uint64(h.length) > ch.read.left {
+	if h.op == opData && uint64(h.length) > uint64(ch.In.Len()) {
 		return false, errShortPacket
 	}
 	if h.srcCID != d.cid {
@@ -157,7 +150,7 @@ func (d *Device) packet(ch *chain) (answer bool, err error) {
 		d.rx.list(c)
 		return true, nil
 	}
-	v := c.receive(&h, &ch.read)
+	v := c.receive(&h, &ch.In)
 	if n := len(d.tx.news); c.readable.Load() != nil && (n == 0 || d.tx.news[n-1] != c) {
 		d.tx.news = append(d.tx.news, c)
 	}

@@ -4,82 +4,65 @@ package vhostuser
 
 import (
 	"slices"
-	"sync"
-	"time"
+
+	"github.com/byrevm/byre/internal/virtio"
 )
 
-// patience is how long a function of [Conn.OnReadable] may keep the guest's
-// other packets waiting: another goroutine looks at the ring after once to
-// twice that.
-const patience = 2 * time.Millisecond
-
-// A leader is a goroutine that waits for packets of the guest, takes them, and
-// calls the functions that connections have for what arrives: that no other
-// thread must be woken for each packet is most of what makes a short request
-// fast. While a function takes long, or says that it will, another goroutine
-// leads in its stead.
+// A leader takes packets of the guest, and calls the functions that connections
+// have for what arrives; see [virtio.Relay].
 type leader struct {
+	virtio.Relay
 	d    *Device
-	kick *kick
+	kick *virtio.Kick
 
-	mu    sync.Mutex // held for moments only; guards the rest
-	term  int        // counts the goroutines that have led
-	in    *Conn      // whose function runs
-	news  []*Conn    // whose functions are next
-	calls uint64     // of functions, all told
-	seen  uint64     // calls when the timer last fired
-	timer *time.Timer
-	armed bool // the timer runs
-	ended bool
+	// Guarded by Relay.Mutex.
+	in   *Conn   // whose function runs
+	news []*Conn // whose functions are next
 }
 
 // lead looks at the ring whenever the guest kicks, until k is closed.
-func (d *Device) lead(k *kick) {
+func (d *Device) lead(k *virtio.Kick) {
 	l := &leader{d: d, kick: k}
-	d.kicks.Add(1) // for whichever goroutine leads
+	l.Lead, l.Handed = l.run, l.handed
 	go l.run(0)
 }
 
 func (l *leader) run(term int) {
-	yield := func() { l.yield(term) }
-	for more := true; more || l.d.waitKick(l.kick); {
+	yield := func() { l.Yield(term) }
+	for more := true; more || l.d.b.Wait(l.kick); {
 		more = l.look()
 		if !l.callAll(term, yield) {
 			return
 		}
 	}
-	l.mu.Lock()
-	l.ended = true
-	l.mu.Unlock()
-	l.kick.free()
-	l.d.kicks.Done()
+	l.End()
+	l.kick.Free()
 }
 
 // look takes packets and reports whether there are more.
 func (l *leader) look() bool {
 	more, news := l.d.tx.pump()
 	if len(news) > 0 {
-		l.mu.Lock()
+		l.Lock()
 		l.news = append(l.news, news...)
-		l.mu.Unlock()
+		l.Unlock()
 	}
 	return more
 }
 
 // callAll calls the functions that wait; false when another goroutine leads now.
 func (l *leader) callAll(term int, yield func()) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.Lock()
+	defer l.Unlock()
 	for len(l.news) > 0 {
 		c := l.news[0]
 		l.news = slices.Delete(l.news, 0, 1)
 		l.in = c
-		l.calls++
-		l.watch()
-		l.mu.Unlock()
+		l.Enter()
+		l.Unlock()
 		c.call(yield)
-		l.mu.Lock()
-		if l.term != term {
+		l.Lock()
+		if !l.Leave(term) {
 			return false
 		}
 		l.in = nil
@@ -87,51 +70,11 @@ func (l *leader) callAll(term int, yield func()) bool {
 	return true
 }
 
-// yield is called by a function that runs, and means the goroutine of a term.
-func (l *leader) yield(term int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.term == term && l.in != nil {
-		l.next()
-	}
-}
-
-// next makes another goroutine lead. It calls the function that runs again: more
-// may have come than that one has seen. l.mu is held.
-func (l *leader) next() {
+// handed has who leads next call the function that runs again: more may have
+// come than this call has seen.
+func (l *leader) handed() {
 	l.news = slices.Insert(l.news, 0, l.in)
 	l.in = nil
-	l.term++
-	go l.run(l.term)
-}
-
-// watch makes sure that the timer runs. l.mu is held.
-func (l *leader) watch() {
-	switch {
-	case l.armed:
-		return
-	case l.timer == nil:
-		l.timer = time.AfterFunc(patience, l.tick)
-	default:
-		l.timer.Reset(patience)
-	}
-	l.armed = true
-}
-
-// tick lets another goroutine lead if the same function runs as the last time,
-// and rests when none was called since.
-func (l *leader) tick() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.calls == l.seen {
-		if l.in == nil || l.ended {
-			l.armed = false
-			return
-		}
-		l.next()
-	}
-	l.seen = l.calls
-	l.timer.Reset(patience)
 }
 
 // OnReadable makes the device call f whenever there is something new to read by

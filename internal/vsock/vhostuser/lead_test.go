@@ -126,7 +126,7 @@ func TestSlowFunction(t *testing.T) {
 func TestOnReadableEnds(t *testing.T) {
 	for name, end := range map[string]func(d *Device, g *guest, h *Conn, s *sock){
 		"reset by the guest": func(_ *Device, _ *guest, _ *Conn, s *sock) { s.abort() },
-		"driver gone":        func(_ *Device, g *guest, _ *Conn, _ *sock) { g.tx.stop() },
+		"driver gone":        func(_ *Device, g *guest, _ *Conn, _ *sock) { g.tx.Stop() },
 		"device closed":      func(d *Device, _ *guest, _ *Conn, _ *sock) { d.Close() },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -158,9 +158,9 @@ func TestLateSignal(t *testing.T) {
 					t.Fatal(err)
 				}
 				eventually(t, func() error {
-					d.tx.mu.Lock()
-					defer d.tx.mu.Unlock()
-					if d.tx.usedIdx == 0 || d.tx.usedIdx != d.tx.signaled {
+					d.tx.Lock()
+					defer d.tx.Unlock()
+					if d.tx.Waiting() || d.tx.Unsignaled() > 0 {
 						return errors.New("the guest was not told")
 					}
 					return nil

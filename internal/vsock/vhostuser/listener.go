@@ -37,9 +37,9 @@ func (d *Device) Listen(port uint32) (net.Listener, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var err error
-	switch {
-	case d.ended != nil:
-		err = gone{d.ended}
+	switch ended := d.b.Ended(); {
+	case ended != nil:
+		err = gone{ended}
 	case port == vsock.PortAny:
 		err = syscall.EADDRNOTAVAIL
 	case d.listeners[port] != nil:

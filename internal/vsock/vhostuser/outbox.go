@@ -5,6 +5,8 @@ package vhostuser
 import (
 	"runtime/debug"
 	"slices"
+
+	"github.com/byrevm/byre/internal/virtio"
 )
 
 // maxResets bounds the resets that wait for the guest; further ones are lost, to
@@ -21,10 +23,10 @@ const maxBatch = 64 << 10
 // room, so the list needs no other bound. Data goes straight from the writer's
 // buffer to the guest's; writers that find no room queue up.
 type outbox struct {
-	ring
+	virtio.Ring
 	d *Device
 
-	// Guarded by ring.mu.
+	// Guarded by Ring.Mutex.
 	resets  []header
 	control []*Conn
 	writers []*Conn
@@ -40,23 +42,11 @@ const (
 	waitNever                  // the connection cannot be written
 )
 
-// leave ends a method that touched guest memory: it is deferred with the
-// goroutine's former fault setting, and unlocks.
-func (x *outbox) leave(old bool) {
-	debug.SetPanicOnFault(old)
-	v := recover()
-	if v != nil {
-		x.fail()
-	}
-	x.mu.Unlock()
-	x.d.fault(v)
-}
-
 // list makes c's pending control packets go with the next flush.
 func (x *outbox) list(c *Conn) {
-	x.mu.Lock()
+	x.Lock()
 	x.enlist(c)
-	x.mu.Unlock()
+	x.Unlock()
 }
 
 func (x *outbox) enlist(c *Conn) {
@@ -68,17 +58,17 @@ func (x *outbox) enlist(c *Conn) {
 
 // refuse queues a reset that belongs to no connection.
 func (x *outbox) refuse(h header) {
-	x.mu.Lock()
+	x.Lock()
 	if len(x.resets) < maxResets {
 		x.resets = append(x.resets, h)
 	}
-	x.mu.Unlock()
+	x.Unlock()
 }
 
 // tell sends c's pending control packets as soon as there is room.
 func (x *outbox) tell(c *Conn) {
-	x.mu.Lock()
-	defer x.leave(debug.SetPanicOnFault(true))
+	x.Lock()
+	defer x.Leave(debug.SetPanicOnFault(true))
 	x.enlist(c)
 	x.rest()
 }
@@ -86,8 +76,8 @@ func (x *outbox) tell(c *Conn) {
 // pump sends what is pending: after a kick, and at the end of a batch of
 // packets from the guest.
 func (x *outbox) pump() {
-	x.mu.Lock()
-	defer x.leave(debug.SetPanicOnFault(true))
+	x.Lock()
+	defer x.Leave(debug.SetPanicOnFault(true))
 	x.rest()
 }
 
@@ -95,28 +85,25 @@ func (x *outbox) pump() {
 // been promised a kick: others may have taken the buffers that the last kick
 // was about.
 func (x *outbox) rest() {
-	if !x.running {
+	if !x.Running() {
 		return
 	}
 	if x.flush() && len(x.writers) > 0 {
-		if !x.room() {
-			x.wantKick()
+		if !x.Waiting() {
+			x.WantKick()
 		}
-		if x.room() {
+		if x.Waiting() {
 			x.wake()
 		}
 	}
-	if x.running {
-		x.signal()
+	if x.Running() {
+		x.Signal()
 	}
 }
 
-// room reports whether the guest has posted a buffer.
-func (x *outbox) room() bool { return load16(x.avail, 2) != x.next }
-
 // flush sends the control packets; false when some remain.
 func (x *outbox) flush() bool {
-	if !x.running {
+	if !x.Running() {
 		return false
 	}
 	n := 0
@@ -145,7 +132,7 @@ func (x *outbox) flushConn(c *Conn) bool {
 		}
 		h, ok := c.nextPending()
 		if !ok { // reset meanwhile
-			x.untake()
+			x.Unpop()
 			return true
 		}
 		x.fill(&h, nil)
@@ -156,8 +143,8 @@ func (x *outbox) flushConn(c *Conn) bool {
 // write sends a piece of p for c and returns its length and what the rest must
 // wait for.
 func (x *outbox) write(c *Conn, p []byte) (n int, w waitFor) {
-	x.mu.Lock()
-	defer x.leave(debug.SetPanicOnFault(true))
+	x.Lock()
+	defer x.Leave(debug.SetPanicOnFault(true))
 	if c.hasPending() { // its response goes before its data
 		x.enlist(c)
 	}
@@ -224,9 +211,9 @@ func (x *outbox) dequeue(c *Conn) {
 
 // quit is dequeue for a writer that gives up.
 func (x *outbox) quit(c *Conn) {
-	x.mu.Lock()
+	x.Lock()
 	x.dequeue(c)
-	x.mu.Unlock()
+	x.Unlock()
 }
 
 func (x *outbox) wake() {
@@ -235,43 +222,40 @@ func (x *outbox) wake() {
 	}
 }
 
-// take gets a buffer of the guest into x.chain; when there is none, the guest
+// take gets a buffer of the guest into x.Buf; when there is none, the guest
 // will kick once it has posted some.
 func (x *outbox) take() bool {
-	if !x.running {
+	if !x.Running() {
 		return false
 	}
-	ok, err := x.pop()
+	ok, err := x.Pop()
 	if !ok && err == nil {
-		x.wantKick()
-		ok, err = x.pop()
+		x.WantKick()
+		ok, err = x.Pop()
 	}
-	if err == nil && ok && (x.chain.read.left > 0 || x.chain.write.left < headerLen) {
+	if err == nil && ok && (x.Buf.In.Len() > 0 || x.Buf.Out.Len() < headerLen) {
 		err = errReceiveBuffer
 	}
 	if err != nil {
-		x.fail()
-		x.d.stop(err)
+		x.Fail()
+		x.d.b.Stop(err)
 		return false
 	}
 	if ok {
-		x.needNoKick()
+		x.NeedNoKick()
 	}
 	return ok
 }
 
-// untake returns the buffer of take unused: it is the next one again.
-func (x *outbox) untake() { x.next-- }
-
-// fill writes a packet to x.chain, as much of p as fits, and gives it back.
+// fill writes a packet to x.Buf, as much of p as fits, and gives it back.
 func (x *outbox) fill(h *header, p []byte) int {
-	n := int(min(uint64(len(p)), x.chain.write.left-headerLen))
+	n := min(len(p), x.Buf.Out.Len()-headerLen)
 	h.length = uint32(n)
 	var b [headerLen]byte
 	h.encode(&b)
-	x.chain.write.put(b[:])
-	x.chain.write.put(p[:n])
-	x.ring.push(headerLen + n)
+	_ = x.Buf.Out.Put(b[:]) // there is room
+	_ = x.Buf.Out.Put(p[:n])
+	x.Push(headerLen + n)
 	return n
 }
 
@@ -289,9 +273,9 @@ func (x *outbox) sendData(h *header, p []byte) (int, bool) {
 	if !x.take() {
 		return 0, false
 	}
-	if x.chain.write.left == headerLen {
-		x.fail()
-		x.d.stop(errReceiveBuffer)
+	if x.Buf.Out.Len() == headerLen {
+		x.Fail()
+		x.d.b.Stop(errReceiveBuffer)
 		return 0, false
 	}
 	return x.fill(h, p), true

@@ -7,6 +7,7 @@ import (
 	"math/bits"
 	"syscall"
 
+	"github.com/byrevm/byre/internal/virtio"
 	"github.com/byrevm/byre/internal/vsock"
 )
 
@@ -22,7 +23,7 @@ const (
 
 // receive takes a packet of the guest, whose payload of h.length bytes is next
 // in body. The device holds its lock on guest memory.
-func (c *Conn) receive(h *header, body *segments) verdict {
+func (c *Conn) receive(h *header, body *virtio.Segments) verdict {
 	c.mu.Lock()
 	defer c.mu.Unlock() // also when the guest's memory faults
 	if c.gone {
@@ -74,7 +75,7 @@ func (c *Conn) violated() verdict {
 
 // store takes n bytes of the guest; false when it had no credit for them or has
 // said that no more would come.
-func (c *Conn) store(n uint32, body *segments) bool {
+func (c *Conn) store(n uint32, body *virtio.Segments) bool {
 	if c.peerShut&shutSend != 0 || int64(n) > int64(bufAlloc-c.in.n) {
 		return false
 	}
@@ -85,7 +86,7 @@ func (c *Conn) store(n uint32, body *segments) bool {
 	empty := c.in.n == 0
 	c.in.grow(int(n))
 	for left := int(n); left > 0; {
-		p := body.chunk(left)
+		p := body.Chunk(left)
 		c.in.write(p)
 		left -= len(p)
 	}
