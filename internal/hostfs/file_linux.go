@@ -31,6 +31,18 @@ func (f *File) Node() *Node { return f.node }
 // FD returns the descriptor, which stays the file's.
 func (f *File) FD() int { return f.fd }
 
+// Writable returns why nothing can be written to the file: EROFS in a tree that
+// is read-only, EBADF if it is not open for that.
+func (f *File) Writable() error {
+	if err := f.node.tree.Writable(); err != nil {
+		return err
+	}
+	if !f.writable {
+		return unix.EBADF
+	}
+	return nil
+}
+
 // Close is called once, when nobody uses the file any more. Whatever locks it
 // has by Flock are given up. The error is the file system's news of what was
 // written.

@@ -6,10 +6,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dropPrivilege takes set-user-id away from a file that a user is about to
-// change. For a WRITE the guest's kernel says that it should be done, for these
-// requests it relies on it.
-func (r *request) dropPrivilege(h *handle) error {
+// willChange is of a file that a request is about to change. It takes
+// set-user-id away if that is a user's: for a WRITE the guest's kernel says that
+// it should be done, for these requests it relies on it.
+func (r *request) willChange(h *handle) error {
+	if err := h.file.Writable(); err != nil {
+		return err
+	}
+	h.wrote.Store(true)
 	if r.uid == 0 {
 		return nil
 	}
@@ -31,10 +35,9 @@ func (r *request) fallocate() error {
 		return err
 	}
 	defer h.release()
-	if err := r.dropPrivilege(h); err != nil {
+	if err := r.willChange(h); err != nil {
 		return err
 	}
-	h.wrote.Store(true)
 	return h.file.Fallocate(mode, int64(off), int64(length))
 }
 
@@ -83,10 +86,9 @@ func (r *request) copyFileRange() error {
 		return err
 	}
 	defer out.release()
-	if err := r.dropPrivilege(out); err != nil {
+	if err := r.willChange(out); err != nil {
 		return err
 	}
-	out.wrote.Store(true)
 	n, err := in.file.CopyRange(int64(off), out.file, int64(at), length)
 	switch err {
 	case nil:

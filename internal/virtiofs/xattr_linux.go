@@ -100,7 +100,21 @@ func (r *request) changeXattr(name string, change func(f *hostfs.Node) error) er
 	case r.uid != 0 && r.uid != st.Uid:
 		return unix.EPERM
 	}
-	return change(u.file)
+	if err := change(u.file); err != nil || r.uid == 0 || r.gid == st.Gid {
+		return err
+	}
+	return dropSGID(u.file)
+}
+
+// dropSGID takes set-group-id from a program whose list its owner has changed,
+// who is not of that group, as Linux does. Which other groups he is of the guest
+// does not say; to be of one of them is not enough here.
+func dropSGID(f *hostfs.Node) error {
+	st, err := f.Stat()
+	if err != nil || st.Mode&unix.S_ISGID == 0 || f.IsDir() {
+		return err
+	}
+	return f.SetAttr(nil, hostfs.Change{Set: hostfs.SetMode, Mode: st.Mode & 0o7777 &^ unix.S_ISGID})
 }
 
 func isACL(name string) bool {
