@@ -31,7 +31,9 @@ func identify(fd int) (id ID, st unix.Stat_t, err error) {
 	return id, st, nil
 }
 
-// assign is for members whose size is the architecture's.
-func assign[T, U interface {
+type integer interface {
 	~uint32 | ~uint64 | ~int32 | ~int64
-}](to *T, from U) { *to = T(from) }
+}
+
+// assign is for members whose size is the architecture's.
+func assign[T, U integer](to *T, from U) { *to = T(from) }
