@@ -57,7 +57,7 @@ func (n *Node) SetAttr(f *File, c Change) error {
 		if c.Set&SetGID != 0 {
 			gid = int(int32(c.GID))
 		}
-		if err := unix.Fchownat(fd, "", uid, gid, unix.AT_EMPTY_PATH); err != nil {
+		if err := chown(fd, uid, gid); err != nil {
 			return err
 		}
 	}
@@ -70,7 +70,7 @@ func (n *Node) SetAttr(f *File, c Change) error {
 		if n.kind == unix.S_IFLNK {
 			return unix.EOPNOTSUPP
 		}
-		if err := unix.Chmod(procPath(fd), c.Mode&0o7777); err != nil {
+		if err := chmod(fd, c.Mode&0o7777); err != nil {
 			return err
 		}
 	}
@@ -87,7 +87,7 @@ func (n *Node) SetAttr(f *File, c Change) error {
 		if c.Set&SetMTime != 0 {
 			times[1] = c.MTime
 		}
-		return unix.UtimesNanoAt(fd, "", times[:], unix.AT_EMPTY_PATH)
+		return again(func() error { return unix.UtimesNanoAt(fd, "", times[:], unix.AT_EMPTY_PATH) })
 	}
 	return nil
 }
@@ -101,8 +101,6 @@ func (n *Node) truncate(fd int, f *File, size uint64) error {
 		return unix.EINVAL
 	case size > math.MaxInt64:
 		return unix.EINVAL
-	case int64(size) > n.tree.files.fsize:
-		return unix.EFBIG
 	}
 	if f != nil {
 		err := again(func() error { return unix.Ftruncate(f.fd, int64(size)) })

@@ -103,9 +103,8 @@ func TestSetSize(t *testing.T) {
 	if err := os.Symlink("f", filepath.Join(dir, "s")); err != nil {
 		t.Fatal(err)
 	}
-	files := NewFiles(0)
-	files.fsize = 1000
-	tree := openAs(t, files, Share{Path: dir})
+	limit(t, 1000)
+	tree := open(t, Share{Path: dir})
 	f := at(t, tree, "f")
 	size := func(n uint64) Change { return Change{Set: SetSize, Size: n} }
 	want(t, "a folder", at(t, tree, "d").SetAttr(nil, size(1)), unix.EISDIR)

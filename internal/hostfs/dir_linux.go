@@ -32,8 +32,8 @@ func (f *File) Entries(off int64, buf []byte, yield func(ino uint64, next int64,
 		f.pos = off
 	}
 	for taken := false; !taken; {
-		var n int
-		if err := again(func() (err error) { n, err = unix.Getdents(f.fd, buf); return err }); err != nil {
+		n, err := retry(func() (int, error) { return unix.Getdents(f.fd, buf) })
+		if err != nil {
 			return err
 		}
 		if n == 0 {

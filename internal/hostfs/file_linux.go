@@ -53,8 +53,8 @@ func (f *File) Close() error {
 }
 
 // Stat returns its attributes, as [Node.Stat] does.
-func (f *File) Stat() (st unix.Stat_t, err error) {
-	return st, unix.Fstat(f.fd, &st)
+func (f *File) Stat() (unix.Stat_t, error) {
+	return fstat(f.fd)
 }
 
 // Sync waits until what was written is on the disk, or what is needed to read

@@ -2,7 +2,6 @@ package hostfs
 
 import (
 	"errors"
-	"math"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -11,25 +10,20 @@ import (
 // Files counts the descriptors that trees, nodes, open files and locks have.
 // More than there may be are ENFILE. Servers may share one.
 type Files struct {
-	max   int64
-	held  atomic.Int64
-	fsize int64 // longest file that this process may write
+	max  int64
+	held atomic.Int64
 }
 
 // NewFiles returns a count of at most limit descriptors. Zero stands for half
 // of what the process may open now, 131072 at most.
 func NewFiles(limit int) *Files {
-	f := &Files{max: int64(limit), fsize: math.MaxInt64}
-	var r unix.Rlimit
+	f := &Files{max: int64(limit)}
 	if limit <= 0 {
 		f.max = 1 << 17
+		var r unix.Rlimit
 		if unix.Getrlimit(unix.RLIMIT_NOFILE, &r) == nil {
 			f.max = int64(min(uint64(f.max), max(r.Cur/2, 1)))
 		}
-	}
-	// Past that limit the kernel would end the process with a signal.
-	if unix.Getrlimit(unix.RLIMIT_FSIZE, &r) == nil && r.Cur < math.MaxInt64 {
-		f.fsize = int64(r.Cur)
 	}
 	return f
 }
@@ -46,17 +40,12 @@ func (f *Files) take(open func() (int, error)) (int, error) {
 		f.held.Add(-1)
 		return -1, unix.ENFILE
 	}
-	for {
-		fd, err := open()
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if err != nil {
-			f.held.Add(-1)
-			return -1, err
-		}
-		return fd, nil
+	fd, err := retry(open)
+	if err != nil {
+		f.held.Add(-1)
+		return -1, err
 	}
+	return fd, nil
 }
 
 // drop closes a descriptor that nothing was written to.
@@ -76,4 +65,10 @@ func again(do func() error) error {
 			return err
 		}
 	}
+}
+
+// retry is again of what returns a number, too.
+func retry(do func() (int, error)) (n int, err error) {
+	err = again(func() error { n, err = do(); return err })
+	return n, err
 }

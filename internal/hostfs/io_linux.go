@@ -1,10 +1,6 @@
 package hostfs
 
-import (
-	"math"
-
-	"golang.org/x/sys/unix"
-)
+import "golang.org/x/sys/unix"
 
 // maxPieces is how many pieces of memory one system call takes.
 const maxPieces = 1024
@@ -26,66 +22,65 @@ func (f *File) ReadAt(b []byte, off int64) (n int, err error) {
 	return whole(len(b), func(n int) (int, error) { return unix.Pread(f.fd, b[n:], off+int64(n)) })
 }
 
-// WriteAt writes b, or as much as the file can take. A file that was opened
-// with O_APPEND is written at its end, wherever off is.
+// WriteAt writes b, or as much as the file can take: EFBIG is past the longest
+// file that this process may write, of which Go's runtime drops the signal.
+// A file that was opened with O_APPEND is written at its end, wherever off is.
 func (f *File) WriteAt(b []byte, off int64, flags WriteFlags) (n int, err error) {
-	room, err := f.begin(off, len(b), flags)
-	if err != nil {
+	if err := f.begin(len(b), flags); err != nil {
 		return 0, err
 	}
 	if flags&AtEnd != 0 {
-		return f.pieces([][]byte{b}, room, off, appendv)
+		return f.pieces([][]byte{b}, off, appendv)
 	}
-	return whole(room, func(n int) (int, error) { return unix.Pwrite(f.fd, b[n:room], off+int64(n)) })
+	return whole(len(b), func(n int) (int, error) { return unix.Pwrite(f.fd, b[n:], off+int64(n)) })
 }
 
 // ReadV is ReadAt of many pieces of memory. Memory that there is not ends it
 // early, and is EFAULT only if nothing was read.
 func (f *File) ReadV(b [][]byte, off int64) (n int, err error) {
-	return f.pieces(b, length(b), off, unix.Preadv)
+	return f.pieces(b, off, unix.Preadv)
 }
 
 // WriteV is WriteAt of many pieces of memory.
 func (f *File) WriteV(b [][]byte, off int64, flags WriteFlags) (n int, err error) {
-	room, err := f.begin(off, length(b), flags)
-	if err != nil {
+	if err := f.begin(length(b), flags); err != nil {
 		return 0, err
 	}
 	do := unix.Pwritev
 	if flags&AtEnd != 0 {
 		do = appendv
 	}
-	return f.pieces(b, room, off, do)
+	return f.pieces(b, off, do)
 }
 
 func appendv(fd int, b [][]byte, _ int64) (int, error) {
 	return unix.Pwritev2(fd, b, 0, unix.RWF_APPEND)
 }
 
-// pieces has do read or write the first size bytes of b.
-func (f *File) pieces(b [][]byte, size int, off int64, do func(fd int, b [][]byte, off int64) (int, error)) (int, error) {
+// pieces has do read or write all of b.
+func (f *File) pieces(b [][]byte, off int64, do func(fd int, b [][]byte, off int64) (int, error)) (int, error) {
 	var cut [][]byte
-	return whole(size, func(n int) (int, error) {
-		if n == 0 && size == length(b) && len(b) <= maxPieces {
+	return whole(length(b), func(n int) (int, error) {
+		if n == 0 && len(b) <= maxPieces {
 			return do(f.fd, b, off)
 		}
-		cut = window(cut[:0], b, n, size)
+		cut = window(cut[:0], b, n)
 		return do(f.fd, cut, off+int64(n))
 	})
 }
 
-// window appends the pieces that are bytes from to end of b to w, as many as
-// one system call takes.
-func window(w, b [][]byte, from, end int) [][]byte {
-	at := 0
+// window appends what follows the first n bytes of b to w, as much as one
+// system call takes.
+func window(w, b [][]byte, n int) [][]byte {
 	for _, p := range b {
-		lo, hi := max(from-at, 0), min(end-at, len(p))
-		if at += len(p); lo < hi {
-			w = append(w, p[lo:hi])
+		if len(p) <= n {
+			n -= len(p)
+			continue
 		}
-		if len(w) == maxPieces || at >= end {
+		if len(w) == maxPieces {
 			break
 		}
+		w, n = append(w, p[n:]), 0
 	}
 	return w
 }
@@ -101,8 +96,7 @@ func length(b [][]byte) (n int) {
 // it fails. An error after the first bytes is left for the next time.
 func whole(size int, do func(n int) (int, error)) (n int, err error) {
 	for n < size {
-		var m int
-		err := again(func() (err error) { m, err = do(n); return err })
+		m, err := retry(func() (int, error) { return do(n) })
 		if m <= 0 || err != nil {
 			if n > 0 || err == nil {
 				break
@@ -114,37 +108,10 @@ func whole(size int, do func(n int) (int, error)) (n int, err error) {
 	return n, nil
 }
 
-// begin returns how much of n bytes can be written at off.
-func (f *File) begin(off int64, n int, flags WriteFlags) (int, error) {
-	room, err := f.room(off, n, f.append || flags&AtEnd != 0)
-	if err != nil {
-		return 0, err
-	}
+// begin does what is to be done before n bytes are written.
+func (f *File) begin(n int, flags WriteFlags) error {
 	if n > 0 && flags&DropPrivilege != 0 && f.writable {
-		return room, f.DropPrivilege()
+		return f.DropPrivilege()
 	}
-	return room, nil
-}
-
-// Room returns how much of n bytes can be written at off without the signal by
-// which the kernel ends a process that writes too long a file; EFBIG if it is
-// nothing.
-func (f *File) Room(off int64, n int) (int, error) { return f.room(off, n, f.append) }
-
-func (f *File) room(off int64, n int, atEnd bool) (int, error) {
-	limit := f.node.tree.files.fsize
-	if limit == math.MaxInt64 || n == 0 {
-		return n, nil
-	}
-	if atEnd {
-		st, err := f.Stat()
-		if err != nil {
-			return 0, err
-		}
-		off = st.Size
-	}
-	if off >= limit {
-		return 0, unix.EFBIG
-	}
-	return int(min(int64(n), limit-off)), nil
+	return nil
 }

@@ -108,12 +108,28 @@ func TestAppend(t *testing.T) {
 	want(t, "read of a write-only file", err, unix.EBADF)
 }
 
+// limit has this process write no file longer than n bytes, until the test ends.
+func limit(t *testing.T, n uint64) {
+	t.Helper()
+	var old unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &old); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: n, Max: old.Max}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &old); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
 func TestFileSizeLimit(t *testing.T) {
 	dir := t.TempDir()
 	put(t, dir, "f", "")
-	files := NewFiles(0)
-	files.fsize = 1000
-	n := at(t, openAs(t, files, Share{Path: dir}), "f")
+	n := at(t, open(t, Share{Path: dir}), "f")
+	limit(t, 1000)
 	f, a := openFile(t, n, unix.O_RDWR), openFile(t, n, unix.O_WRONLY|unix.O_APPEND)
 	pieces := func(n int) [][]byte { return split(make([]byte, n), n) }
 	if n, err := f.WriteV(pieces(20), 985, 0); n != 15 || err != nil {
@@ -126,6 +142,8 @@ func TestFileSizeLimit(t *testing.T) {
 	want(t, "write", err, unix.EFBIG)
 	_, err = a.WriteV(pieces(1), 0, 0)
 	want(t, "append", err, unix.EFBIG)
+	_, err = f.WriteV(pieces(1), 0, AtEnd)
+	want(t, "append by one write", err, unix.EFBIG)
 	_, err = f.CopyRange(0, f, 1000, 5)
 	want(t, "copy", err, unix.EFBIG)
 	want(t, "allocate", f.Fallocate(0, 999, 2), unix.EFBIG)

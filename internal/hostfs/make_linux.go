@@ -26,8 +26,8 @@ func (o Owner) in(folder int, mode uint32) (Owner, uint32, error) {
 	if !o.ByFolder {
 		return o, mode, nil
 	}
-	var st unix.Stat_t
-	if err := unix.Fstat(folder, &st); err != nil {
+	st, err := fstat(folder)
+	if err != nil {
 		return o, mode, err
 	}
 	if st.Mode&unix.S_ISGID == 0 {
@@ -81,12 +81,11 @@ func (n *Node) make(name string, mode uint32, o Owner, do func(at int) error) (_
 		return nil, st, err
 	}
 	// The descriptor is counted before, so that there is one if the file is made.
-	fd, err := n.tree.files.take(func() (fd int, err error) {
+	fd, err := n.tree.files.take(func() (int, error) {
 		if err := again(func() error { return do(at) }); err != nil {
 			return -1, err
 		}
-		err = again(func() error { fd, err = openName(at, name); return err })
-		return fd, err
+		return retry(func() (int, error) { return openName(at, name) })
 	})
 	if err != nil {
 		return nil, st, err
@@ -114,9 +113,9 @@ func (n *Node) make(name string, mode uint32, o Owner, do func(at int) error) (_
 // has put something else there.
 func unmake(folder int, id ID, name string, flags int) {
 	var st unix.Stat_t
-	err := unix.Fstatat(folder, name, &st, unix.AT_SYMLINK_NOFOLLOW)
+	err := again(func() error { return unix.Fstatat(folder, name, &st, unix.AT_SYMLINK_NOFOLLOW) })
 	if err == nil && st.Dev == id.Dev && st.Ino == id.Ino {
-		_ = unix.Unlinkat(folder, name, flags) // the error that it follows says more
+		_ = again(func() error { return unix.Unlinkat(folder, name, flags) }) // the error that it follows says more
 	}
 }
 
@@ -131,7 +130,7 @@ func (n *Node) own(st *unix.Stat_t, o Owner, mode uint32) error {
 	}
 	changed := false
 	if o.UID != st.Uid || o.GID != st.Gid {
-		err := unix.Fchownat(n.fd, "", int(o.UID), int(o.GID), unix.AT_EMPTY_PATH)
+		err := chown(n.fd, int(o.UID), int(o.GID))
 		if err != nil && !errors.Is(err, unix.EPERM) {
 			return err
 		}
@@ -142,13 +141,15 @@ func (n *Node) own(st *unix.Stat_t, o Owner, mode uint32) error {
 		want |= st.Mode & unix.S_ISGID // of the folder that it is in
 	}
 	if n.kind != unix.S_IFLNK && want != st.Mode&0o7777 {
-		if err := unix.Chmod(procPath(n.fd), want); err != nil {
+		if err := chmod(n.fd, want); err != nil {
 			return err
 		}
 		changed = true
 	}
-	if changed {
-		return unix.Fstat(n.fd, st)
+	if !changed {
+		return nil
 	}
-	return nil
+	var err error
+	*st, err = fstat(n.fd)
+	return err
 }

@@ -122,7 +122,7 @@ func (n *Node) Readlink() (string, error) {
 	}
 	defer n.done()
 	var b [4096]byte // PATH_MAX, more than any target has
-	m, err := unix.Readlinkat(fd, "", b[:])
+	m, err := retry(func() (int, error) { return unix.Readlinkat(fd, "", b[:]) })
 	if err != nil {
 		return "", err
 	}

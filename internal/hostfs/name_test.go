@@ -117,6 +117,7 @@ func TestReadOnly(t *testing.T) {
 		"change":    f.SetAttr(nil, Change{Set: SetMode}),
 		"drop":      f.SetAttr(nil, Change{Set: SetUnprivileged}),
 		"privilege": file.DropPrivilege(),
+		"writable":  file.Writable(),
 		"xattr":     f.Setxattr("user.x", nil, 0),
 		"no xattr":  f.Removexattr("user.x"),
 	} {

@@ -84,7 +84,7 @@ func (n *Node) Stat() (st unix.Stat_t, err error) {
 		return st, err
 	}
 	defer n.done()
-	return st, unix.Fstat(fd, &st)
+	return fstat(fd)
 }
 
 // Statfs returns the state of the file system that it is in.

@@ -39,7 +39,7 @@ func (n *Node) Open(flags int) (*File, unix.Stat_t, error) {
 	if err != nil {
 		return nil, st, err
 	}
-	if err := unix.Fstat(fd, &st); err != nil {
+	if st, err = fstat(fd); err != nil {
 		n.tree.files.drop(fd)
 		return nil, st, err
 	}

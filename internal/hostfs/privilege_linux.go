@@ -33,7 +33,7 @@ func (f *File) DropPrivilege() error {
 	if err != nil || !Privileged(st.Mode) {
 		return err
 	}
-	if err := unix.Fchmod(f.fd, unprivileged(st.Mode)); err != nil && !errors.Is(err, unix.EPERM) {
+	if err := again(func() error { return unix.Fchmod(f.fd, unprivileged(st.Mode)) }); err != nil && !errors.Is(err, unix.EPERM) {
 		return err
 	}
 	return nil
@@ -42,11 +42,11 @@ func (f *File) DropPrivilege() error {
 // dropPrivilege is DropPrivilege of a file that is not open, by the descriptor
 // of its node.
 func dropPrivilege(fd int) error {
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil || !Privileged(st.Mode) {
+	st, err := fstat(fd)
+	if err != nil || !Privileged(st.Mode) {
 		return err
 	}
-	if err := unix.Chmod(procPath(fd), unprivileged(st.Mode)); err != nil && !errors.Is(err, unix.EPERM) {
+	if err := chmod(fd, unprivileged(st.Mode)); err != nil && !errors.Is(err, unix.EPERM) {
 		return err
 	}
 	return nil

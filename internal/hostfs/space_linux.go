@@ -1,10 +1,6 @@
 package hostfs
 
-import (
-	"math"
-
-	"golang.org/x/sys/unix"
-)
+import "golang.org/x/sys/unix"
 
 // Fallocate gives a part of the file room, or takes it away. Modes are zero,
 // KEEP_SIZE, PUNCH_HOLE with KEEP_SIZE, and ZERO_RANGE with or without
@@ -18,16 +14,6 @@ func (f *File) Fallocate(mode uint32, off, length int64) error {
 		}
 	default:
 		return unix.EOPNOTSUPP
-	}
-	limit := int64(math.MaxInt64)
-	if mode&unix.FALLOC_FL_KEEP_SIZE == 0 {
-		limit = f.node.tree.files.fsize
-	}
-	switch {
-	case off < 0 || length <= 0:
-		return unix.EINVAL
-	case off > limit-length:
-		return unix.EFBIG
 	}
 	return again(func() error { return unix.Fallocate(f.fd, mode, off, length) })
 }
@@ -51,14 +37,8 @@ func (f *File) CopyRange(off int64, to *File, at int64, n uint64) (int, error) {
 	if off < 0 || at < 0 {
 		return 0, unix.EINVAL
 	}
-	room, err := to.Room(at, int(min(n, maxCopy)))
-	if room == 0 || err != nil {
-		return 0, err
-	}
-	err = again(func() (err error) {
+	return retry(func() (int, error) {
 		from, dest := off, at
-		room, err = unix.CopyFileRange(f.fd, &from, to.fd, &dest, room, 0)
-		return err
+		return unix.CopyFileRange(f.fd, &from, to.fd, &dest, int(min(n, maxCopy)), 0)
 	})
-	return max(room, 0), err
 }

@@ -84,7 +84,10 @@ func TestFallocate(t *testing.T) {
 		want(t, "no range", f.Fallocate(0, tt[0], tt[1]), unix.EINVAL)
 	}
 	want(t, "a long range", f.Fallocate(0, math.MaxInt64, math.MaxInt64), unix.EFBIG)
-	want(t, "not for writing", openFile(t, n, 0).Fallocate(0, 0, 1), unix.EBADF)
+	reader := openFile(t, n, 0)
+	want(t, "not for writing", reader.Fallocate(0, 0, 1), unix.EBADF)
+	want(t, "not writable", reader.Writable(), unix.EBADF)
+	want(t, "writable", f.Writable(), nil)
 }
 
 func TestSeek(t *testing.T) {

@@ -37,3 +37,17 @@ type integer interface {
 
 // assign is for members whose size is the architecture's.
 func assign[T, U integer](to *T, from U) { *to = T(from) }
+
+func fstat(fd int) (st unix.Stat_t, err error) {
+	err = again(func() error { return unix.Fstat(fd, &st) })
+	return st, err
+}
+
+// chown and chmod are for descriptors of files that need not be open.
+func chown(fd, uid, gid int) error {
+	return again(func() error { return unix.Fchownat(fd, "", uid, gid, unix.AT_EMPTY_PATH) })
+}
+
+func chmod(fd int, mode uint32) error {
+	return again(func() error { return unix.Chmod(procPath(fd), mode) })
+}

@@ -31,7 +31,7 @@ func (n *Node) Getxattr(name string, b []byte) (int, error) {
 		return 0, err
 	}
 	defer n.done()
-	return unix.Getxattr(procPath(fd), name, b)
+	return retry(func() (int, error) { return unix.Getxattr(procPath(fd), name, b) })
 }
 
 // Listxattr reads the names that clients have into b, each with a NUL, and
@@ -43,7 +43,7 @@ func (n *Node) Listxattr(b []byte) (int, error) {
 	}
 	defer n.done()
 	path := procPath(fd)
-	size, err := unix.Listxattr(path, nil) // of all names
+	size, err := retry(func() (int, error) { return unix.Listxattr(path, nil) }) // of all names
 	if size == 0 || err != nil {
 		return 0, err
 	}
@@ -51,7 +51,7 @@ func (n *Node) Listxattr(b []byte) (int, error) {
 	if size > len(b) {
 		all = make([]byte, min(size, MaxXattr))
 	}
-	if size, err = unix.Listxattr(path, all); err != nil {
+	if size, err = retry(func() (int, error) { return unix.Listxattr(path, all) }); err != nil {
 		return 0, err // ERANGE if it has grown since
 	}
 	kept := all[:0]
@@ -82,7 +82,7 @@ func (n *Node) Setxattr(name string, value []byte, flags int) error {
 		return err
 	}
 	defer n.done()
-	return unix.Setxattr(procPath(fd), name, value, flags)
+	return again(func() error { return unix.Setxattr(procPath(fd), name, value, flags) })
 }
 
 // Removexattr removes an attribute.
@@ -95,7 +95,7 @@ func (n *Node) Removexattr(name string) error {
 		return err
 	}
 	defer n.done()
-	return unix.Removexattr(procPath(fd), name)
+	return again(func() error { return unix.Removexattr(procPath(fd), name) })
 }
 
 func (n *Node) mayChangeXattr(name string) error {

@@ -851,10 +851,8 @@ func TestFileSizeLimit(t *testing.T) {
 	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: 1000, Max: old.Max}); err != nil {
 		t.Fatal(err)
 	}
-	s := newServer(t, Config{}) // which is when it looks
-	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &old); err != nil {
-		t.Fatal(err)
-	}
+	defer unix.Setrlimit(unix.RLIMIT_FSIZE, &old)
+	s := newServer(t, Config{})
 	if err := s.Add(Share{Name: "a", Path: dir}); err != nil {
 		t.Fatal(err)
 	}
