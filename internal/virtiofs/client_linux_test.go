@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -321,4 +322,20 @@ func folder(t testing.TB, files ...string) string {
 		}
 	}
 	return dir
+}
+
+// openBeneath returns what this process has open of a folder.
+func openBeneath(t testing.TB, dir string) (paths []string) {
+	t.Helper()
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fd := range fds {
+		path, _ := os.Readlink("/proc/self/fd/" + fd.Name()) // some are closed by now
+		if path == dir || strings.HasPrefix(path, dir+"/") {
+			paths = append(paths, path)
+		}
+	}
+	return paths
 }
