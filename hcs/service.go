@@ -11,7 +11,8 @@ const (
 	EntropyPort uint32 = 1          // 512 random bytes, then end of file
 	LogPort     uint32 = 109        // output of the guest's agent
 	ClockPort   uint32 = 123        // the host's clock; served by engines that have no clock device of their own
-	Plan9Port   uint32 = 564        // file shares
+	Plan9Port   uint32 = 564        // file shares, by 9P
+	LockPort    uint32 = 565        // who of those that wait for a lock of a file share has a signal
 	PipePort    uint32 = 0x20000000 // Unix sockets of the host: this and those above it, up to the bridge
 	BridgePort  uint32 = 0x40000000 // the bridge; streams of processes use the ports above it
 )

@@ -17,6 +17,7 @@ const maxPMemSpace = 512 << 30
 // finds when it starts.
 type inherited struct {
 	qmp, vsock, console int
+	shares              int // 0 without the device
 	kernel, initrd      string
 	firmware            string
 }
@@ -42,6 +43,11 @@ func argv(m *machine, accel string, in inherited) []string {
 		"-device", "isa-serial,chardev=com1",
 		"-chardev", fmt.Sprintf("socket,id=vsock,fd=%d", in.vsock),
 		"-device", "vhost-user-vsock-pci,chardev=vsock,bus=pcie.0,addr=0x2,disable-legacy=on,vectors=4",
+	}
+	if in.shares != 0 {
+		// The second ring is for requests, the first for what a guest forgets.
+		a = append(a, "-chardev", fmt.Sprintf("socket,id=shares,fd=%d", in.shares),
+			"-device", "vhost-user-fs-pci,chardev=shares,tag=byre,bus=pcie.0,addr=0x6,queue-size=1024,num-request-queues=1,vectors=3")
 	}
 	a = append(a, accelArgs(accel)...)
 	a = append(a, options(m)...)

@@ -22,6 +22,7 @@ func TestArgv(t *testing.T) {
 		"four-scsi": {`{"VirtualMachine":{"Devices":{"Scsi":{"1":{},"2":{},"3":{}}}}}`, AccelTCG},
 		"options": {`{"VirtualMachine":{"ComputeTopology":{"Memory":{"EnableColdDiscardHint":true,"LowMmioGapInMB":3072,"HighMmioBaseInMB":524288,"HighMmioGapInMB":65536}},
 			"Devices":{"Keyboard":{},"VideoMonitor":{}},"StorageQoS":{"IopsMaximum":100,"BandwidthMaximum":1000000}}}`, AccelTCG},
+		"no-shares":  {`{"VirtualMachine":{"Devices":{"Plan9":null}}}`, AccelTCG},
 		"base":       {`{"VirtualMachine":{"ComputeTopology":{"Memory":{"HighMmioBaseInMB":524288}},"Devices":{"VirtualPMem":{"MaximumCount":0}}}}`, AccelTCG},
 		"one-device": {`{"VirtualMachine":{"Devices":{"VirtualPMem":{"MaximumCount":1,"MaximumSizeBytes":1048576}}}}`, AccelTCG},
 	} {
@@ -31,6 +32,9 @@ func TestArgv(t *testing.T) {
 				t.Fatal(err)
 			}
 			in := inherited{firmware: fastFirmware, qmp: 3, vsock: 4, console: 5, kernel: "/proc/self/fd/6", initrd: "/proc/self/fd/7"}
+			if m.plan9 {
+				in.shares = 8
+			}
 			got := strings.ReplaceAll(strings.Join(argv(m, c.accel, in), "\n"), "\n-", "\n\n-") + "\n"
 			path := filepath.Join("testdata", "argv", name+".txt")
 			if *update {

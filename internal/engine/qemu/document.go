@@ -37,6 +37,7 @@ type machine struct {
 	qos         hcsschema.StorageQoS
 	screen      *hcsschema.VideoMonitor // nil without one
 	pciPorts    bool                    // there are root ports for PCI devices of the host
+	plan9       bool                    // there is a device for shares
 	attached    []attachment
 }
 
@@ -78,6 +79,7 @@ func newMachine(id string, doc hcs.Document, hostProcessors int) (*machine, erro
 	m := &machine{
 		id: id, owner: cs.Owner, memory: memoryOptions{sizeMB: defaultMemoryMB},
 		processors: min(2, hostProcessors), resets: !vm.StopOnReset,
+		plan9: vm.Devices != nil && vm.Devices.Plan9 != nil,
 	}
 	for _, part := range []func(*hcsschema.VirtualMachine) error{m.setBoot, m.setProcessor, m.setConsole, m.setScreen, m.setSCSI, m.setQoS, m.setPMem, m.setMemory, m.setNICs, m.setPCI} {
 		if err := part(vm); err != nil {

@@ -38,6 +38,7 @@ func testDocument(t *testing.T, change func(*hcsschema.ComputeSystem)) hcs.Docum
 				Processor: &hcsschema.Processor2{Count: 1},
 			},
 			Devices: &hcsschema.Devices{
+				Plan9:       &hcsschema.Plan9{},
 				Scsi:        map[string]hcsschema.Scsi{"0": {}, "1": {}},
 				VirtualPMem: &hcsschema.VirtualPMemController{MaximumCount: 64, MaximumSizeBytes: 4 << 30},
 			},

@@ -15,6 +15,7 @@ type end struct {
 	crash      bool     // that signal is one that a fault raises
 	code       int      // its exit code if it was not killed
 	reason     string   // of its SHUTDOWN event, or ""
+	misused    string   // a device of ours was, and QEMU killed therefore; how
 	booted     bool     // a kernel of the document was running
 	console    []string // the last lines of the guest
 	stderr     []string // the last lines of QEMU
@@ -39,6 +40,8 @@ func (e end) exit() *hcs.Exit {
 	switch {
 	case e.terminated && e.obeyed():
 		x.Kind = hcs.ExitTerminated
+	case e.misused != "":
+		x.Kind, x.Detail = hcs.ExitVMMKilled, e.misused
 	case e.signal != "" && e.crash:
 		x.Kind, x.Detail = hcs.ExitVMMCrash, "QEMU: "+e.signal
 	case e.signal != "":

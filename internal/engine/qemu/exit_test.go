@@ -30,6 +30,7 @@ func TestExit(t *testing.T) {
 		"ended just before":  {end{terminated: true, reason: "guest-shutdown", booted: true}, hcs.ExitGuest, ""},
 		"crashed before":     {end{terminated: true, signal: "segmentation fault", crash: true}, hcs.ExitVMMCrash, "segmentation"},
 		"killed":             {end{signal: "killed"}, hcs.ExitVMMKilled, "killed"},
+		"misused":            {end{signal: "killed", misused: "a device ended"}, hcs.ExitVMMKilled, "a device ended"},
 		"asked to stop":      {end{reason: "host-signal"}, hcs.ExitVMMKilled, "signal"},
 		"crash":              {end{signal: "aborted", crash: true}, hcs.ExitVMMCrash, "aborted"},
 		"seccomp":            {end{signal: "bad system call", crash: true}, hcs.ExitVMMCrash, "system call"},

@@ -130,6 +130,15 @@ func (s *system) spawn(ctx context.Context, v vmm, files bootFiles) (_ *net.Unix
 	if err := s.openVsock(ours); err != nil {
 		return nil, err
 	}
+	if s.m.plan9 {
+		if ours, theirs, err = socketpair("shares"); err != nil {
+			return nil, err
+		}
+		in.shares = pass(theirs)
+		if err := s.openShares(ours); err != nil {
+			return nil, err
+		}
+	}
 	ours, theirs, err = socketpair("console")
 	if err != nil {
 		return nil, err
@@ -161,6 +170,9 @@ func (s *system) spawn(ctx context.Context, v vmm, files bootFiles) (_ *net.Unix
 	}
 	s.log.DebugContext(ctx, "QEMU started", "pid", s.proc.pid(), "args", strings.Join(cmd.Args, " "))
 	s.background(s.supervise)
+	if d := s.folders.device; d != nil {
+		s.background(func() { s.superviseShares(d) })
+	}
 	return conn, s.adopt()
 }
 
@@ -278,6 +290,10 @@ func (s *system) supervise() {
 		s.qmp.Close()
 	}
 	s.vsock.Close()
+	if s.folders.device != nil {
+		// Not waited for: a file system of the host can be slow.
+		s.background(func() { s.folders.device.Close() })
+	}
 	if s.screen != nil {
 		s.screen.Close()
 	}
@@ -287,7 +303,7 @@ func (s *system) supervise() {
 		e.signal += ", the host was out of memory"
 	}
 	s.mu.Lock()
-	e.terminated, e.reason = s.terminated, s.reason
+	e.terminated, e.reason, e.misused = s.terminated, s.reason, s.misused
 	s.exit = e.exit()
 	exit := s.exit
 	s.mu.Unlock()

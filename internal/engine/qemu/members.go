@@ -49,6 +49,7 @@ var honoured = []string{
 	"VirtualMachine.Devices.NetworkAdapters",
 	"VirtualMachine.Devices.NetworkAdapters[].EndpointId",
 	"VirtualMachine.Devices.NetworkAdapters[].MacAddress",
+	"VirtualMachine.Devices.Plan9",
 	"VirtualMachine.Devices.Scsi",
 	"VirtualMachine.Devices.Scsi[].Attachments",
 	"VirtualMachine.Devices.Scsi[].Attachments[].IgnoreFlushes",
@@ -79,7 +80,6 @@ var honoured = []string{
 var meaningless = map[string]string{
 	"VirtualMachine.Devices.EnhancedModeVideo": "a remote desktop that Windows guests serve, beside the screen; where only the owner of the system can see that, nobody needs leave for it",
 	"VirtualMachine.Devices.HvSocket":          "who on the host may open sockets is a Windows security descriptor; here only the owner of the system can reach its sockets",
-	"VirtualMachine.Devices.Plan9":             "the server of file shares is part of the engine; a share that the document itself names is refused",
 }
 
 // windowsShares are what only Windows guests have.

@@ -9,12 +9,20 @@ import (
 
 	"github.com/byrevm/byre/hcs"
 	"github.com/byrevm/byre/hcsschema"
+	"github.com/byrevm/byre/internal/hostfs"
 	"github.com/byrevm/byre/internal/p9"
+	"github.com/byrevm/byre/internal/virtiofs"
 )
 
-// folders are the folders that a system shares with its guest, and the server
-// that the guest reaches at [hcs.Plan9Port] once there has been one.
+// folders are the folders that a system shares with its guest. Each is to be
+// had in two ways: by the device of the machine, and by 9P from the server that
+// the guest reaches at [hcs.Plan9Port] once there has been a share. A guest
+// without a driver for the device, and a share whose name no file can have, do
+// with the second.
 type folders struct {
+	device *virtiofs.Server // nil without one; set by launch
+	files  *hostfs.Files    // of both
+
 	mu     sync.Mutex // guards the rest
 	server *p9.Server // nil before the first share
 	closed bool
@@ -34,7 +42,7 @@ func (f *folders) serve(s *system) (*p9.Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listening for the guest's file systems: %w", err)
 	}
-	server := p9.NewServer(p9.Config{Logger: s.log})
+	server := p9.NewServer(p9.Config{Logger: s.log, Files: f.files})
 	if !s.background(func() { server.Serve(context.Background(), l) }) { // ends with the server or the VM
 		l.Close()
 		return nil, hcs.ErrStopped
@@ -48,6 +56,9 @@ func (f *folders) close() {
 	f.closed = true
 	server := f.server
 	f.mu.Unlock()
+	if f.device != nil {
+		f.device.Close()
+	}
 	if server != nil {
 		server.Close()
 	}
@@ -127,6 +138,12 @@ func (f *folder) add(_ context.Context, s *system) error {
 	} else if err != nil {
 		return err
 	}
+	if s.folders.device == nil || hostfs.CheckName(f.share.Name) != nil {
+		return nil
+	}
+	if err := s.folders.device.Add(f.share); err != nil {
+		return errors.Join(err, server.Remove(f.share.Name))
+	}
 	return nil
 }
 
@@ -134,6 +151,12 @@ func (f *folder) remove(_ context.Context, s *system) (kept bool, err error) {
 	server, err := s.folders.serve(s)
 	if err != nil {
 		return false, err
+	}
+	if s.folders.device != nil {
+		// The name is taken until it is the other server's no more.
+		if err := s.folders.device.Remove(f.share.Name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return false, err
+		}
 	}
 	return false, server.Remove(f.share.Name)
 }

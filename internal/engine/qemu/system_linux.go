@@ -62,6 +62,7 @@ type system struct {
 	terminated bool
 	closed     bool   // no more goroutines begin
 	reason     string // of the SHUTDOWN event
+	misused    string // how a device was, for which QEMU was killed
 	exit       *hcs.Exit
 	stages     []hcs.Stage
 	slots      map[hcs.Path]*slot
