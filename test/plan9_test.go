@@ -20,8 +20,15 @@ import (
 	"github.com/byrevm/byre/uvm"
 )
 
-// Folders and files of the host in containers, and in their VM.
+// Folders and files of the host in containers, and in their VM: by the device
+// that is there for them, and by 9P.
 func TestPlan9(t *testing.T) {
+	for fsType, flag := range map[string]string{"virtiofs": "", "9p": " -share-9p"} {
+		t.Run(fsType, func(t *testing.T) { testPlan9(t, fsType, flag) })
+	}
+}
+
+func testPlan9(t *testing.T, fsType, flag string) {
 	ctx := begin(t)
 	bin := t.TempDir()
 	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(bin, "share"), "./testdata/share")
@@ -40,7 +47,9 @@ func TestPlan9(t *testing.T) {
 	}
 	plain, fixed, file := folder(), folder(), folder()
 	img := open(ctx, t, testImage(t))
-	vm := boot(ctx, t, options(t))
+	o := options(t)
+	o.ExecCommandLine += flag
+	vm := boot(ctx, t, o)
 	c := idle(ctx, t, vm, img, container.SpecOptions{Mounts: []specs.Mount{
 		{Type: "bind", Source: bin, Destination: "/program", Options: []string{"rbind", "ro"}},
 		{Type: "bind", Source: plain, Destination: "/plain", Options: []string{"rbind"}},
@@ -55,6 +64,17 @@ func TestPlan9(t *testing.T) {
 			}
 		})
 	}
+	step(t, "transport", func(ctx context.Context, t *testing.T) {
+		// The container sees its own folders, and not what they come from.
+		got := do(ctx, t, c, "grep -E ' (virtiofs|9p) ' /proc/mounts | cut -d ' ' -f 2-3 | sort")
+		var want strings.Builder
+		for _, at := range []string{"/fixed", "/fixedfile", "/plain", "/program", "/some/file"} {
+			fmt.Fprintln(&want, at, fsType)
+		}
+		if got.stdout != want.String() {
+			t.Errorf("mounts:\n%swant:\n%s", got.stdout, want.String())
+		}
+	})
 	check("semantics", "/program/share /plain plain")
 	check("read-only", "/program/share /fixed readonly")
 	step(t, "on the host", func(ctx context.Context, t *testing.T) { testHostSide(t, plain, fixed) })
@@ -72,9 +92,21 @@ func TestPlan9(t *testing.T) {
 			}
 		}
 	})
+	step(t, "changes of the host are followed", func(ctx context.Context, t *testing.T) { testFollow(ctx, t, c, plain) })
+	step(t, "locks", func(ctx context.Context, t *testing.T) {
+		other := idle(ctx, t, vm, img, container.SpecOptions{Mounts: []specs.Mount{
+			{Type: "bind", Source: bin, Destination: "/program", Options: []string{"rbind", "ro"}},
+			{Type: "bind", Source: plain, Destination: "/plain", Options: []string{"rbind"}},
+		}})
+		testLocks(ctx, t, c, other, plain, fsType)
+		if fsType == "virtiofs" { // 9P's own kernel module lets them be interrupted, and not always
+			testWaits(ctx, t, c, plain)
+		}
+	})
 	step(t, "links", func(ctx context.Context, t *testing.T) { testLinks(ctx, t, c, plain) })
 	step(t, "many shares", func(ctx context.Context, t *testing.T) { testManyShares(ctx, t, vm, fixed) })
 	step(t, "refused", func(ctx context.Context, t *testing.T) { testShareRefused(ctx, t, vm, fixed) })
+	step(t, "in use", func(ctx context.Context, t *testing.T) { testShareInUse(ctx, t, vm, bin, folder()) })
 	step(t, "restricted", func(ctx context.Context, t *testing.T) { testRestrictedShare(ctx, t, vm, bin, folder()) })
 }
 
