@@ -7,6 +7,7 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"time"
 )
 
 // maxServing is how many calls of Serve a device has at a time, less those that
@@ -33,10 +34,11 @@ type Config struct {
 // A Device is a virtio device whose driver posts requests and gets an answer to
 // each, in any order.
 type Device struct {
-	b      *Backend
-	serve  func(q int, c *Chain)
-	queues []*queue
-	jobs   sync.WaitGroup // calls of Serve
+	b        *Backend
+	serve    func(q int, c *Chain)
+	queues   []*queue
+	stopTime time.Duration
+	jobs     sync.WaitGroup // calls of Serve
 
 	mu      sync.Mutex // held for moments only
 	serving int
@@ -45,7 +47,13 @@ type Device struct {
 // NewDevice makes a device and serves conn, the vhost-user socket whose other
 // end is QEMU's, until [Device.Close] or until QEMU goes. The device owns conn.
 func NewDevice(conn *net.UnixConn, c Config) *Device {
-	d := &Device{serve: c.Serve}
+	d := newDevice(conn, c)
+	go d.b.Serve()
+	return d
+}
+
+func newDevice(conn *net.UnixConn, c Config) *Device {
+	d := &Device{serve: c.Serve, stopTime: stopTime}
 	m := Model{
 		Name: c.Name, Features: c.Features, Space: c.Space, Logger: c.Logger,
 		Kicks:    func(i int, k *Kick) { d.queues[i].lead(k) },
@@ -61,7 +69,6 @@ func NewDevice(conn *net.UnixConn, c Config) *Device {
 		m.Names = append(m.Names, c.Name+" "+strconv.Itoa(i))
 	}
 	d.b = NewBackend(conn, m)
-	go d.b.Serve()
 	return d
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"testing"
+	"time"
 
 	"github.com/byrevm/byre/internal/virtio/virtiotest"
 )
@@ -69,5 +70,34 @@ func TestEcho(t *testing.T) {
 				t.Errorf("got %v, want EOF", d.Err())
 			}
 		})
+	}
+}
+
+func within[T any](t *testing.T, ch <-chan T) (v T) {
+	t.Helper()
+	select {
+	case v = <-ch:
+	case <-time.After(60 * time.Second):
+		t.Fatal("nothing happens")
+	}
+	return v
+}
+
+// eventually polls for what has no event to wait for.
+func eventually(t testing.TB, f func() error) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	end := time.After(60 * time.Second)
+	for {
+		err := f()
+		if err == nil {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-end:
+			t.Fatal(err)
+		}
 	}
 }

@@ -86,11 +86,15 @@ func (k *Kick) nudge() {
 	k.mu.Unlock()
 }
 
-// close ends the wait. A second call does nothing.
+// close ends the wait. What was counted by then is neither for QEMU, which may
+// look at the eventfd next, nor for another Kick of it, whose owner looks at the
+// ring first of all. A second call does nothing.
 func (k *Kick) close() {
 	k.mu.Lock()
 	if !k.closed {
 		k.closed = true
+		var b [8]byte
+		_, _ = unix.Read(k.fd, b[:])
 		notify(k.over)
 	}
 	k.mu.Unlock()
@@ -106,10 +110,6 @@ func (k *Kick) Free() {
 func (k *Kick) free() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.fd >= 0 { // what was counted is not for QEMU, which may look at it next
-		var b [8]byte
-		_, _ = unix.Read(k.fd, b[:])
-	}
 	for _, fd := range []*int{&k.fd, &k.over, &k.poll} {
 		if *fd >= 0 {
 			_ = unix.Close(*fd)

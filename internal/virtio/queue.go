@@ -67,7 +67,7 @@ func (q *queue) stopped() {
 	q.Lock()
 	l := q.life
 	q.Unlock()
-	if !l.park(stopTime) {
+	if !l.park(q.d.stopTime) {
 		q.b.log.Warn("ring stopped while system calls use guest memory", "device", q.name)
 	}
 }

@@ -78,11 +78,9 @@ func NewDriver(t testing.TB, conn *net.UnixConn, c Config) *Driver {
 	}
 	d := &Driver{Frontend: New(t, conn), c: c, spare: map[int][]uint64{}}
 	for i := range c.Queues {
-		l := &lane{Queue: d.NewQueue(uint32(i), c.Num, c.Events), busy: map[uint16]*Request{}}
+		l := &lane{Queue: d.NewQueue(uint32(i), c.Num, c.Events)}
 		l.cond = sync.NewCond(&l.mu)
-		for j := range c.Num {
-			l.free = append(l.free, j)
-		}
+		l.reset()
 		d.lanes = append(d.lanes, l)
 	}
 	return d
@@ -110,12 +108,38 @@ func (d *Driver) Collect() {
 	for _, l := range d.lanes {
 		d.wg.Go(func() { d.collect(l) })
 	}
-	d.T.Cleanup(func() {
-		for _, l := range d.lanes {
-			l.Call.Close()
-		}
-		d.wg.Wait()
-	})
+	d.T.Cleanup(d.end)
+}
+
+// Restart is what a new driver does after another one, or the same, has stopped
+// all queues: everything from zero. What was under way is never answered.
+func (d *Driver) Restart() {
+	d.T.Helper()
+	d.end()
+	for _, l := range d.lanes {
+		clear(d.Mem[l.Avail : l.Avail+6+2*uint64(l.Num)])
+		clear(d.Mem[l.Used : l.Used+6+8*uint64(l.Num)])
+		l.AvailIdx, l.UsedIdx = 0, 0
+		l.Kick, l.Call = Eventfd(d.T), Eventfd(d.T)
+		l.reset()
+	}
+	d.Start()
+}
+
+// end stops taking answers.
+func (d *Driver) end() {
+	for _, l := range d.lanes {
+		l.Call.Close()
+	}
+	d.wg.Wait()
+}
+
+// reset forgets what is under way.
+func (l *lane) reset() {
+	l.free, l.busy = nil, map[uint16]*Request{}
+	for i := range l.Num {
+		l.free = append(l.free, i)
+	}
 }
 
 // Queue returns a queue, for tests that have their own way with it.

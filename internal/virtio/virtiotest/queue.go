@@ -58,11 +58,21 @@ func (q *Queue) Start() {
 }
 
 // TryStart is Start that may be refused.
-func (q *Queue) TryStart() error {
+func (q *Queue) TryStart() error { return q.tryStart(q.AvailIdx) }
+
+// Resume gives the ring to the device where it had stopped.
+func (q *Queue) Resume(base uint16) {
+	q.F.T.Helper()
+	if err := q.tryStart(base); err != nil {
+		q.F.T.Fatal(err)
+	}
+}
+
+func (q *Queue) tryStart(base uint16) error {
 	i := q.Index
 	return errors.Join(
 		q.F.Try(SetVringNum, Words32(i, uint32(q.Num))),
-		q.F.Try(SetVringBase, Words32(i, uint32(q.AvailIdx))),
+		q.F.Try(SetVringBase, Words32(i, uint32(base))),
 		q.F.Try(SetVringAddr, append(Words32(i, 0), Words64(UserBase+q.Desc, UserBase+q.Used, UserBase+q.Avail, 0)...)),
 		q.F.Try(SetVringKick, Words64(uint64(i)), q.Kick),
 		q.F.Try(SetVringCall, Words64(uint64(i)), q.Call),
