@@ -45,7 +45,7 @@ func (o Owner) in(folder int, mode uint32) (Owner, uint32, error) {
 // up. Where the host's folders hand set-group-id down, this one does.
 func (n *Node) Mkdir(name string, mode uint32, o Owner) (*Node, unix.Stat_t, error) {
 	return n.make(name, unix.S_IFDIR|mode&0o7777, o, func(at int) error {
-		return unix.Mkdirat(at, name, mode&0o777)
+		return unix.Mkdirat(at, name, 0) // by which make knows it
 	})
 }
 
@@ -57,17 +57,23 @@ func (n *Node) Symlink(name, target string, o Owner) (*Node, unix.Stat_t, error)
 }
 
 // Mknod makes the file name in the folder n, see Mkdir. Only a regular one can
-// be made.
+// be made, by a descriptor, so that what is given to the owner is that file.
 func (n *Node) Mknod(name string, mode uint32, o Owner) (*Node, unix.Stat_t, error) {
 	if t := mode & unix.S_IFMT; t != unix.S_IFREG && t != 0 {
 		return nil, unix.Stat_t{}, unix.EPERM
 	}
-	return n.make(name, unix.S_IFREG|mode&0o7777, o, func(at int) error {
-		return unix.Mknodat(at, name, unix.S_IFREG|mode&0o777, 0)
-	})
+	made, f, st, err := n.Create(name, unix.O_WRONLY|unix.O_EXCL, mode, o)
+	if err != nil {
+		return nil, st, err
+	}
+	if err := f.Close(); err != nil {
+		made.Unref()
+		return nil, st, err
+	}
+	return made, st, nil
 }
 
-// make makes the file name in the folder n by do.
+// make makes the folder or the symbolic link name in the folder n by do.
 func (n *Node) make(name string, mode uint32, o Owner, do func(at int) error) (_ *Node, st unix.Stat_t, err error) {
 	if err := n.mayChange(name, unix.EPERM); err != nil {
 		return nil, st, err
@@ -94,17 +100,20 @@ func (n *Node) make(name string, mode uint32, o Owner, do func(at int) error) (_
 	if err != nil {
 		return nil, st, err
 	}
-	// Somebody else can have put something else there since.
-	if made.kind == mode&unix.S_IFMT {
-		if err := made.own(&st, o, mode); err != nil {
-			flags := 0
-			if made.IsDir() {
-				flags = unix.AT_REMOVEDIR
-			}
-			unmake(at, made.id, name, flags)
-			made.Unref()
-			return nil, st, err
+	// A program of the host can have put something else there since. That of
+	// a folder is told by a mode that no other one has; links differ in nothing
+	// that matters.
+	if made.kind != mode&unix.S_IFMT || made.IsDir() && st.Mode&0o777 != 0 {
+		return made, st, nil
+	}
+	if err := made.own(&st, o, mode); err != nil {
+		flags := 0
+		if made.IsDir() {
+			flags = unix.AT_REMOVEDIR
 		}
+		unmake(at, made.id, name, flags)
+		made.Unref()
+		return nil, st, err
 	}
 	return made, st, nil
 }

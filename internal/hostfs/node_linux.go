@@ -107,16 +107,38 @@ func (n *Node) Lookup(name string) (*Node, unix.Stat_t, error) {
 	return newNode(n.tree, fd)
 }
 
-// beneath opens the file name of the folder n, for what it is.
-func (n *Node) beneath(name string) (int, error) {
+// Identify returns which file Lookup would find, and its attributes. It is for
+// who has that file, and need not open it once more.
+func (n *Node) Identify(name string) (ID, unix.Stat_t, error) {
+	if err := n.mayLook(name); err != nil {
+		return ID{}, unix.Stat_t{}, err
+	}
+	at, err := n.use()
+	if err != nil {
+		return ID{}, unix.Stat_t{}, err
+	}
+	defer n.done()
+	return identifyAt(at, name, unix.AT_SYMLINK_NOFOLLOW)
+}
+
+// mayLook reports why the name in the folder n cannot be looked up.
+func (n *Node) mayLook(name string) error {
 	if !n.tree.sees(n, name) {
-		return -1, unix.ENOENT
+		return unix.ENOENT
 	}
 	if err := CheckName(name); err != nil {
-		return -1, err
+		return err
 	}
 	if !n.IsDir() {
-		return -1, unix.ENOTDIR
+		return unix.ENOTDIR
+	}
+	return nil
+}
+
+// beneath opens the file name of the folder n, for what it is.
+func (n *Node) beneath(name string) (int, error) {
+	if err := n.mayLook(name); err != nil {
+		return -1, err
 	}
 	at, err := n.use()
 	if err != nil {

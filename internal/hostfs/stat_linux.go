@@ -4,10 +4,13 @@ import "golang.org/x/sys/unix"
 
 // identify returns which file a descriptor is of, and its attributes, by one
 // system call.
-func identify(fd int) (id ID, st unix.Stat_t, err error) {
+func identify(fd int) (ID, unix.Stat_t, error) { return identifyAt(fd, "", unix.AT_EMPTY_PATH) }
+
+// identifyAt is identify of the file name in a folder.
+func identifyAt(folder int, name string, flags int) (id ID, st unix.Stat_t, err error) {
 	var x unix.Statx_t
 	err = again(func() error {
-		return unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &x)
+		return unix.Statx(folder, name, flags, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &x)
 	})
 	if err != nil {
 		return id, st, err
