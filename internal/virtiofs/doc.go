@@ -42,7 +42,8 @@
 // gets it again by the names that lead there from the folder of the share, if
 // the file is still there. Where it is not, and where the node itself was
 // forgotten as there are too many, the answer is ESTALE, and the guest looks up
-// its names again.
+// its names again. On a file system that does not say when a file came to be, one
+// that got the number of another, which had lost its descriptor, is taken for it.
 //
 // # What is not done
 //

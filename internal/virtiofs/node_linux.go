@@ -112,6 +112,26 @@ func (s *Server) found(dir *node, name string, f *hostfs.Node) (*node, error) {
 	return n, nil
 }
 
+// named returns the node that was seen last by a name of the folder dir.
+func (s *Server) named(dir *node, name string) *node {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.names[nameKey{dir, name}]
+}
+
+// seen is [Server.found] of a node that is known. It is false if it is not any
+// more.
+func (s *Server) seen(n *node) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n.dead {
+		return false
+	}
+	n.lookups++
+	s.touch(n)
+	return true
+}
+
 // newNode makes the node of a file, whose descriptor is there. s.mu is held.
 func (s *Server) newNode(sh *share, f *hostfs.Node) *node {
 	s.lastNode++

@@ -70,7 +70,9 @@ func (r *request) rootLookup() error {
 	if err != nil {
 		return err
 	}
-	r.s.know(u.n)
+	if !r.s.seen(u.n) {
+		return unix.ENOENT
+	}
 	r.e.entryOut(u.n, &st, 0)
 	return nil
 }
@@ -83,13 +85,6 @@ func (s *Server) shareRoot(name string) (id uint64, ok bool) {
 		return 0, false
 	}
 	return sh.root.id, true
-}
-
-// know counts that the guest was told of n.
-func (s *Server) know(n *node) {
-	s.mu.Lock()
-	n.lookups++
-	s.mu.Unlock()
 }
 
 func (s *Server) rootStat() *unix.Stat_t {

@@ -104,7 +104,8 @@ func newServer(c Config) *Server {
 // Done returns a channel that is closed when the device has ended.
 func (s *Server) Done() <-chan struct{} { return s.device.Done() }
 
-// Err returns why the device ended: nil before, and when it was closed.
+// Err returns why the device has ended, nil while it has not: [net.ErrClosed]
+// after Close, [io.EOF] when QEMU went, else what QEMU or the guest did wrong.
 func (s *Server) Err() error { return s.device.Err() }
 
 // Close ends the device and all shares, and waits until nothing of them is
