@@ -37,6 +37,11 @@ func FuzzRequest(f *testing.F) {
 	add(request(opLookup, 3, "a"), request(opOpen, 4, uint64(0x200)), request(opSetattr, 4, make([]byte, 88)), request(opUnlink, 3, "a"))
 	add(look, open, request(opSetlkw, 4, uint64(1), uint64(1), uint64(0), uint64(9), uint64(1), uint64(0)), request(opInit, 0, initIn(7, 37, 0)))
 	add(look, request(opSetxattr, 4, uint32(1), uint32(0), "user.x", []byte("v")), request(opGetxattr, 4, uint64(100), "user.x"), request(opListxattr, 4, uint64(0)))
+	add(look, open, request(opSetlk, 4, lockArgs(1, 1, 0, 5, wr)), request(opSetlkw, 4, lockArgs(1, 2, 2, 0, rd)), request(opGetlk, 4, lockArgs(1, 3, 4, 1, wr)),
+		request(opSetlk, 4, lockArgs(1, 1, 1, 2, un)), request(opFlush, 4, uint64(1), uint64(0), uint64(1)), request(opRelease, 4, uint64(1), uint64(0), uint64(0)))
+	add(look, open, open, request(opSetlk, 4, flockArgs(1, rd)), request(opSetlkw, 4, flockArgs(2, wr)), request(opSetlkw, 4, flockArgs(1, un)), request(opDestroy, 0))
+	add(look, request(opSetxattr, 4, uint32(len(aclFor)), uint32(0), "system.posix_acl_access", []byte(aclFor)), request(opRemovexattr, 4, "user.x"))
+	add(look, open, request(opLseek, 4, uint64(1), uint64(0), uint64(unix.SEEK_HOLE)), request(opCopyFileRange, 4, uint64(1), uint64(0), uint64(4), uint64(1), uint64(9), uint64(4), uint64(0)))
 	add(request(opLookup, 1, "rw"), request(opReaddir, 1, readIn(0, 0, 255)), request(opBatchForget, 0, uint32(1), uint32(0), uint64(2), uint64(9)), request(opDestroy, 0))
 
 	f.Fuzz(func(t *testing.T, script []byte) {

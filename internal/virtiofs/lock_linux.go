@@ -39,7 +39,9 @@ func (f *lockFile) try(c *lockCall) error {
 	if h == nil {
 		h = &holder{}
 	}
-	h.pid = c.pid
+	if !c.unlock {
+		h.pid, f.recent = c.pid, c.owner // who unlocks does not say who it is
+	}
 	if _, had := h.spans.conflict(span{c.span.first, c.span.last, c.unlock}); had && (c.unlock || !c.span.write) {
 		f.freed = true
 	}
@@ -51,11 +53,17 @@ func (f *lockFile) try(c *lockCall) error {
 // guest's own locks are kept here, too, spares system calls for many that wait,
 // and makes an exclusive lock one, in the guest, where the host's is shared.
 func (f *lockFile) rival(c *lockCall) (*holder, span, bool) {
+	if h := f.holders[f.recent]; h != nil && f.recent != c.owner {
+		if l, found := h.spans.conflict(c.span); found {
+			return h, l, true
+		}
+	}
 	for owner, h := range f.holders {
 		if owner == c.owner {
 			continue
 		}
 		if l, found := h.spans.conflict(c.span); found {
+			f.recent = owner
 			return h, l, true
 		}
 	}

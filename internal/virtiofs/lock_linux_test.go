@@ -106,7 +106,12 @@ func TestLockOfParts(t *testing.T) {
 	host.do("unlock 0 0", nil)
 
 	try("unlock of what is another's", fh[1], 3, 0, 0, un, nil)
-	try("a part of it", fh[0], 1, 1, 2, un, nil)
+	part := lockArgs(fh[0], 1, 1, 2, un)
+	copy(part[36:], make([]byte, 4)) // as Linux does
+	wantErr(t, "a part of it", g.setlk(node, part), nil)
+	if f, l, typ, pid := g.getlk(node, lockArgs(fh[1], 3, 3, 1, rd)); f != 3 || l != 4 || typ != wr || pid != 1001 {
+		t.Errorf("what is left: %d to %d, type %d, of %d", f, l, typ, pid)
+	}
 	host.do("write 1 2", nil)
 	host.do("write 0 1", unix.EAGAIN)
 	host.do("unlock 0 0", nil)

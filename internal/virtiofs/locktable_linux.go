@@ -65,6 +65,7 @@ type lockFile struct {
 
 	mu      sync.Mutex // held across system calls that do not wait; guards the rest
 	holders map[ownerKey]*holder
+	recent  ownerKey        // who last took something, or was in the way: the first to look at
 	flocks  map[uint64]bool // by handle; true is exclusive
 	queue   []*waiter
 	through []*waiter // out of the queue, to be answered

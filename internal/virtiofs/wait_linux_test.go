@@ -2,6 +2,9 @@ package virtiofs
 
 import (
 	"path/filepath"
+	"runtime"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -299,4 +302,76 @@ func TestManyWaitShared(t *testing.T) {
 	}
 	g.close(node, fh[0])
 	host.do("write 0 0", nil)
+}
+
+// TestLocksExclude has many take turns, by both kinds of locks and by many
+// handles, some of which are closed, while waits are interrupted.
+func TestLocksExclude(t *testing.T) {
+	g, node, _, path := lockedFile(t, 1)
+	host := newLocker(t, path)
+	var inside [2]atomic.Int32
+	var granted, interrupted atomic.Int64
+	stop := make(chan struct{})
+	var wg, other sync.WaitGroup
+	other.Go(func() {
+		for {
+			list, changed := g.s.Waiting()
+			for i, w := range list {
+				if i%3 == 2 {
+					g.s.Interrupt(w.Unique)
+				}
+			}
+			select {
+			case <-changed:
+			case <-stop:
+				return
+			}
+		}
+	})
+	for who := range uint64(12) {
+		kind := who % 2
+		wg.Go(func() {
+			for i := range uint64(40) {
+				fh := g.open(node, unix.O_RDWR)
+				args := func(typ int) []byte {
+					if kind == 0 {
+						return lockArgs(fh, 1+who, i%3, 5, typ) // parts that overlap
+					}
+					return flockArgs(fh, typ)
+				}
+				switch err := g.setlkw(node, args(wr))(); err {
+				case nil:
+					if n := inside[kind].Add(1); n != 1 {
+						t.Errorf("%d have the lock", n)
+					}
+					granted.Add(1)
+					runtime.Gosched()
+					inside[kind].Add(-1)
+				case unix.EINTR:
+					interrupted.Add(1)
+				default:
+					t.Error(err)
+				}
+				switch i % 3 {
+				case 0:
+					wantErr(t, "unlock", g.setlk(node, args(un)), nil)
+				case 1:
+					g.flush(node, fh, 1+who)
+				}
+				g.close(node, fh)
+			}
+		})
+	}
+	wg.Wait()
+	close(stop)
+	other.Wait()
+	t.Logf("%d locks were granted, %d waits interrupted", granted.Load(), interrupted.Load())
+	if granted.Load() == 0 || interrupted.Load() == 0 {
+		t.Error("nothing was tried")
+	}
+	host.do("write 0 0", nil)
+	host.do("exclusive", nil)
+	if l := &g.s.locks; len(l.files) > 0 || len(l.waiters) > 0 || len(l.lives) > 0 || l.spans.Load() != 0 {
+		t.Errorf("left: %d files, %d waiters, %d lives, %d parts", len(l.files), len(l.waiters), len(l.lives), l.spans.Load())
+	}
 }
