@@ -169,6 +169,26 @@ func TestDescriptors(t *testing.T) {
 	}
 }
 
+// TestNoRoom checks that what is open keeps its descriptor where nodes may have
+// none, so that it can lose its name.
+func TestNoRoom(t *testing.T) {
+	g := newGuest(t, Config{MaxOpen: 1}, source(t, "there", ""))
+	src := g.walk("src")
+	f, _ := g.create(src.node, "f", unix.O_RDWR, 0o600)
+	there, _ := g.create(src.node, "there", unix.O_RDWR, 0o600)
+	open := g.lookup(src.node, "there")
+	g.open(open.node, unix.O_RDONLY)
+	for _, name := range []string{"f", "there"} {
+		g.must(g.call(opUnlink, src.node, name))
+	}
+	for _, e := range []entry{f, there, open} {
+		if a, err := g.getattr(e.node); err != nil || a.nlink != 0 {
+			t.Errorf("%+v, %v", a, err)
+		}
+	}
+	g.counts()
+}
+
 // TestHostRenames has the host move and replace files that have no descriptor.
 func TestHostRenames(t *testing.T) {
 	sh := source(t, "d/a", "one", "d/b", "two", "d/c", "three", "d/e/f", "four", "z", "")

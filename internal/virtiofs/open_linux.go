@@ -97,6 +97,14 @@ func (r *request) entered(dir *node, name string, file *hostfs.Node, f *hostfs.F
 		_ = f.Close() // nothing was written to it
 		return err
 	}
+	// What has a handle has its descriptor, too, from the first.
+	u, err := r.s.use(n.id)
+	if err != nil {
+		_ = f.Close() // nothing was written to it
+		r.s.forget(n.id, 1)
+		return err
+	}
+	defer u.release()
 	h, err := r.s.newHandle(n, f)
 	if err != nil {
 		r.s.forget(n.id, 1)
