@@ -49,7 +49,7 @@ func TestFill(t *testing.T) {
 			if err := vm.AddEndpointsToNS(ctx, id, nics); err != nil {
 				t.Fatal(err)
 			}
-			says(ctx, t, vm, "ls -d /sys/block/pmem* | wc -l; grep -c ' /run/layers/p' /proc/mounts; grep -c ' 9p ' /proc/mounts; ls -d /sys/bus/virtio/drivers/virtio_net/virtio* | wc -l",
+			says(ctx, t, vm, "ls -d /sys/block/pmem* | wc -l; grep -c ' /run/layers/p' /proc/mounts; grep -c '^byre /run/mounts/' /proc/mounts; ls -d /sys/bus/virtio/drivers/virtio_net/virtio* | wc -l",
 				fmt.Sprintf("%d\n%d\n%d\n%d\n", manyLayers, manyLayers, manyShares+1, manyNICs))
 			says(ctx, t, vm, "for i in $(seq 600); do test $(ls -d /sys/block/sd* | wc -l) = 256 && break; busybox sleep 0.1; done; ls -d /sys/block/sd* | wc -l", "256\n")
 			if round > 0 {
@@ -73,7 +73,7 @@ func TestFill(t *testing.T) {
 					}
 				}
 			}
-			says(ctx, t, vm, "ls /sys/block | grep -c sd; ls -d /run/layers/* /run/gcs/c/0/* /run/mounts/* 2>/dev/null | wc -l; grep -c ' 9p ' /proc/mounts; ls /sys/bus/virtio/drivers/virtio_net | grep -c ^virtio; true", "0\n0\n0\n0\n")
+			says(ctx, t, vm, "ls /sys/block | grep -c sd; ls -d /run/layers/* /run/gcs/c/0/* /run/mounts/* 2>/dev/null | wc -l; grep -c ' /run/mounts/' /proc/mounts; ls /sys/bus/virtio/drivers/virtio_net | grep -c ^virtio; true", "0\n0\n0\n0\n")
 		})
 	}
 	step(t, "a thousand rounds", func(ctx context.Context, t *testing.T) { testLayerRounds(ctx, t, vm, images) })

@@ -19,11 +19,12 @@ import (
 	"time"
 )
 
-// A child is a running byre run. Its command says ready and ends with code 130
-// when it is interrupted.
+// A child is a running byre run. Its command locks a file of a folder of the
+// host, says ready and ends with code 130 when it is interrupted.
 type child struct {
 	cmd    *exec.Cmd
 	id     string
+	folder string
 	ready  chan struct{} // closed when the command runs
 	ended  chan struct{} // closed when byre has
 	stderr bytes.Buffer  // once it has ended
@@ -34,10 +35,10 @@ type child struct {
 func startRun(ctx context.Context, t *testing.T, id string, command ...string) *child {
 	t.Helper()
 	if len(command) == 0 {
-		command = []string{"sh", "-c", `trap "exit 130" INT; echo ready; while :; do sleep 1; done`}
+		command = []string{"sh", "-c", `trap "exit 130" INT; exec 9>/folder/lock; flock 9; echo ready; while :; do sleep 1; done`}
 	}
-	c := &child{id: id, ready: make(chan struct{}), ended: make(chan struct{})}
-	args := append([]string{"run", "--rm", "--name", id, "--vm-memory", "256m", testImage(t)}, command...)
+	c := &child{id: id, folder: t.TempDir(), ready: make(chan struct{}), ended: make(chan struct{})}
+	args := append([]string{"run", "--rm", "--name", id, "--vm-memory", "256m", "-v", c.folder + ":/folder", testImage(t)}, command...)
 	c.cmd = byre(ctx, t, args...)
 	stdout, err := c.cmd.StdoutPipe()
 	if err != nil {
@@ -164,6 +165,7 @@ func TestKill(t *testing.T) {
 			if found := traces(id); len(found) > 0 {
 				t.Errorf("left: %q", found)
 			}
+			hostLocks(t, filepath.Join(p.folder, "lock")).Close()
 			t.Logf("gone after %v", time.Since(began).Round(time.Millisecond))
 			c.next(ctx, t, id)
 			if _, err := os.Lstat(filepath.Join("/run/byre", id)); !errors.Is(err, os.ErrNotExist) {
