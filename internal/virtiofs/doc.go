@@ -45,6 +45,26 @@
 // its names again. On a file system that does not say when a file came to be, one
 // that got the number of another, which had lost its descriptor, is taken for it.
 //
+// # Locks of files
+//
+// flock is the host's flock on the file of the handle. Locks of fcntl are those
+// of an open file description on the host per file and process of the guest;
+// programs of the host see both. Where the host does not let the server write to
+// a file, what the guest locks for one alone is so in the guest, and shared on
+// the host. Deadlocks are not found.
+//
+// The guest's kernel can neither interrupt who waits for a lock nor let it die:
+// [Server.Waiting] says who waits, so that somebody who knows of the guest's
+// signals can call [Server.Interrupt]. Beyond 896 who wait the answer is ENOLCK,
+// as the ring must have room for who gives a lock up.
+//
+// # Attributes
+//
+// Extended attributes are those of package hostfs. INIT does not agree on POSIX
+// ACLs: the guest can read and set them, and its permissions are those of the
+// mode, of which the mask of a list is the group's part. Only root and the owner
+// of a file may set them, which the guest's kernel leaves to the server.
+//
 // # What is not done
 //
 // No cache of the guest outlives a millisecond without asking the host, as

@@ -1,6 +1,7 @@
 package virtiofs
 
 import (
+	"errors"
 	"math"
 
 	"golang.org/x/sys/unix"
@@ -90,11 +91,10 @@ func (r *request) copyFileRange() error {
 		return err
 	}
 	n, err := in.file.CopyRange(int64(off), out.file, int64(at), length)
-	switch err {
-	case nil:
-	case unix.ENOSYS: // would be for all files
+	switch {
+	case errors.Is(err, unix.ENOSYS): // would be for all files
 		return unix.EOPNOTSUPP
-	default:
+	case err != nil:
 		return err
 	}
 	r.e.u32(uint32(n))

@@ -1,6 +1,7 @@
 package virtiofs
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -94,7 +95,7 @@ func (t *lockTable) wait(w *waiter) (waits bool, err error) {
 	err = t.with(f, func() error {
 		err := f.try(&w.call)
 		if busy(err) {
-			w.file, w.byHost, err = f, err == errHostHas, nil
+			w.file, w.byHost, err = f, errors.Is(err, errHostHas), nil
 			if waits = f.enqueue(w); !waits {
 				err = unix.ENOLCK
 			}
@@ -160,7 +161,7 @@ func (f *lockFile) sweep() {
 			if err == nil {
 				err = f.try(&w.call)
 			}
-			if w.byHost = err == errHostHas; busy(err) {
+			if w.byHost = errors.Is(err, errHostHas); busy(err) {
 				return false
 			}
 			f.end(w, err)

@@ -1,6 +1,7 @@
 package virtiofs
 
 import (
+	"errors"
 	"path/filepath"
 	"runtime"
 	"sync"
@@ -339,15 +340,15 @@ func TestLocksExclude(t *testing.T) {
 					}
 					return flockArgs(fh, typ)
 				}
-				switch err := g.setlkw(node, args(wr))(); err {
-				case nil:
+				switch err := g.setlkw(node, args(wr))(); {
+				case err == nil:
 					if n := inside[kind].Add(1); n != 1 {
 						t.Errorf("%d have the lock", n)
 					}
 					granted.Add(1)
 					runtime.Gosched()
 					inside[kind].Add(-1)
-				case unix.EINTR:
+				case errors.Is(err, unix.EINTR):
 					interrupted.Add(1)
 				default:
 					t.Error(err)
