@@ -23,21 +23,26 @@ import (
 // guestProgram is where testdata/guest is in a VM of guestOptions.
 const guestProgram = "/bin/guest"
 
-// buildGuest builds testdata/guest, once.
-var buildGuest = sync.OnceValues(func() ([]byte, error) {
-	dir, err := os.MkdirTemp("", "guest")
+// buildGuest and buildShare build the programs of testdata, once.
+var (
+	buildGuest = sync.OnceValues(func() ([]byte, error) { return buildProgram("guest") })
+	buildShare = sync.OnceValues(func() ([]byte, error) { return buildProgram("share") })
+)
+
+func buildProgram(name string) ([]byte, error) {
+	dir, err := os.MkdirTemp("", name)
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	file := filepath.Join(dir, "guest")
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", file, "./testdata/guest")
+	file := filepath.Join(dir, name)
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", file, "./testdata/"+name)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("%w: %s", err, out)
 	}
 	return os.ReadFile(file)
-})
+}
 
 // guestOptions returns those of a VM that has testdata/guest too. command,
 // unless it is empty, runs in place of the agent.

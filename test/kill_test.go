@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A child is a running byre run. Its command locks a file of a folder of the
@@ -35,9 +37,16 @@ type child struct {
 func startRun(ctx context.Context, t *testing.T, id string, command ...string) *child {
 	t.Helper()
 	if len(command) == 0 {
-		command = []string{"sh", "-c", `trap "exit 130" INT; exec 9>/folder/lock; flock 9; echo ready; while :; do sleep 1; done`}
+		command = []string{"sh", "-c", `trap "exit 130" INT
+			sleep 100000 | /folder/share /folder/lock keep >/tmp/held &
+			until test -s /tmp/held; do sleep 0.1; done
+			echo ready; while :; do sleep 1; done`}
 	}
 	c := &child{id: id, folder: t.TempDir(), ready: make(chan struct{}), ended: make(chan struct{})}
+	saveShare(t, c.folder)
+	if err := os.WriteFile(filepath.Join(c.folder, "lock"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	args := append([]string{"run", "--rm", "--name", id, "--vm-memory", "256m", "-v", c.folder + ":/folder", testImage(t)}, command...)
 	c.cmd = byre(ctx, t, args...)
 	stdout, err := c.cmd.StdoutPipe()
@@ -157,6 +166,18 @@ func TestKill(t *testing.T) {
 			c.when(ctx, t, p)
 			if p.isOver() {
 				t.Fatalf("byre ended: %v; %s", p.err, &p.stderr)
+			}
+			select {
+			case <-p.ready:
+				f, err := os.OpenFile(filepath.Join(p.folder, "lock"), os.O_RDWR, 0)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); !errors.Is(err, unix.EAGAIN) {
+					t.Errorf("locking what the command has: %v", err)
+				}
+				f.Close()
+			default:
 			}
 			p.cmd.Process.Kill()
 			<-p.ended

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -31,11 +30,7 @@ func TestPlan9(t *testing.T) {
 func testPlan9(t *testing.T, fsType, flag string) {
 	ctx := begin(t)
 	bin := t.TempDir()
-	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(bin, "share"), "./testdata/share")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
+	saveShare(t, bin)
 	folder := func() string {
 		d := t.TempDir()
 		for _, n := range []string{"f", "secret"} {

@@ -26,6 +26,18 @@ type sharer struct {
 	ended chan error
 }
 
+// saveShare puts testdata/share into a folder.
+func saveShare(t *testing.T, dir string) {
+	t.Helper()
+	program, err := buildShare()
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "share"), program, 0o755)
+	}
+	if err != nil {
+		t.Fatalf("building the program of shares: %v", err)
+	}
+}
+
 // sharing starts testdata/share. The caller ends it.
 func sharing(ctx context.Context, t *testing.T, host cow.ProcessHost, program, file, what string) *sharer {
 	t.Helper()
