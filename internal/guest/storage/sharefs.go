@@ -34,20 +34,21 @@ var errNoFolder = errors.New("not on a virtio-fs device")
 // name of the share. The flags of the mount are those that 9P's have. Should
 // anything fail, nothing is mounted at the folder.
 func mountFolder(name, at string, readOnly bool, modules Loader) error {
-	if !hasShareDevice() {
-		return fmt.Errorf("%w: the machine has none", errNoFolder)
-	}
-	if err := mountShares(modules); err != nil {
-		return fmt.Errorf("%w: %w", errNoFolder, err)
-	}
-	// A copy of the mount that is nowhere yet, and goes with its descriptor.
 	entry := path.Join(shareRoot, name)
-	tree, err := unix.OpenTree(unix.AT_FDCWD, entry, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_SYMLINK_NOFOLLOW)
-	if errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("%w: %w", errNoFolder, err)
+	tree, err := copyMount(entry)
+	if errors.Is(err, unix.ENOENT) { // not mounted yet, or without this share
+		if !hasShareDevice() {
+			return fmt.Errorf("%w: the machine has none", errNoFolder)
+		}
+		if err := mountShares(modules); err != nil {
+			return fmt.Errorf("%w: %w", errNoFolder, err)
+		}
+		if tree, err = copyMount(entry); errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("%w: %w", errNoFolder, err)
+		}
 	}
 	if err != nil {
-		return &os.PathError{Op: "open_tree", Path: entry, Err: err}
+		return err
 	}
 	defer unix.Close(tree)
 	if readOnly {
@@ -59,6 +60,16 @@ func mountFolder(name, at string, readOnly bool, modules Loader) error {
 		return &os.PathError{Op: "move_mount", Path: entry, Err: err}
 	}
 	return nil
+}
+
+// copyMount returns a descriptor of a copy of the mount of a folder, which is
+// nowhere yet, and goes with its descriptor.
+func copyMount(dir string) (int, error) {
+	fd, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_SYMLINK_NOFOLLOW)
+	if err != nil {
+		return -1, &os.PathError{Op: "open_tree", Path: dir, Err: err}
+	}
+	return fd, nil
 }
 
 // hasShareDevice tells whether the machine has a virtio-fs device.
