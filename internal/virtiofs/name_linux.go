@@ -3,9 +3,10 @@ package virtiofs
 import "golang.org/x/sys/unix"
 
 // place notes that n is called name in the folder parent. What was there before
-// has lost its name. s.mu is held.
+// has lost its name. A folder that the host has mounted within itself stays where
+// it is. s.mu is held.
 func (s *Server) place(n, parent *node, name string) {
-	if n.parent == parent && n.name == name {
+	if n.parent == parent && n.name == name || n == parent {
 		return
 	}
 	s.settle(s.unplace(n))

@@ -393,6 +393,29 @@ func TestCycle(t *testing.T) {
 	}
 }
 
+// A folder can be mounted within itself on the host, and so be its own entry.
+func TestFolderInItself(t *testing.T) {
+	g := newGuest(t, Config{}, source(t, "a/b", "text"))
+	a := g.walk("src", "a")
+	u, err := g.s.use(a.node)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := g.s.found(u.n, "self", u.file.Ref()) // what LOOKUP calls
+	u.release()
+	if err != nil || n.id != a.node {
+		t.Fatalf("%+v, %v", n, err)
+	}
+	if n.parent == n {
+		t.Fatal("a folder is above itself") // who looks for what is above it would look for ever
+	}
+	g.counts()
+	g.forget(a, 2)
+	if n, _ := g.counts(); n != 1 {
+		t.Errorf("%d nodes are left", n)
+	}
+}
+
 func TestHardLinks(t *testing.T) {
 	g := newGuest(t, Config{MaxOpen: 1}, source(t, "a", "text", "d/x", ""))
 	src, a := g.walk("src"), g.walk("src", "a")
