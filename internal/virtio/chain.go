@@ -21,6 +21,7 @@ type Chain struct {
 	pinned bool    // it is a user of life, until Done
 
 	yielded atomic.Bool
+	counts  room // guarded by Device.mu
 	yield   func() // of who leads; nil for others
 	over    atomic.Bool
 	done    func(n int, err error) // without a ring
@@ -44,8 +45,8 @@ func (c *Chain) own() {
 func (c *Chain) Gone() <-chan struct{} { return c.life.gone }
 
 // Yield says that what Serve does for this chain from now on may take long. It
-// does not count among the calls that a device makes at a time then. A second
-// call does nothing.
+// does not count among the calls that a device makes at a time then, unless many
+// have done so. A second call does nothing.
 func (c *Chain) Yield() {
 	if c.yielded.Swap(true) || c.q == nil {
 		return
@@ -53,7 +54,7 @@ func (c *Chain) Yield() {
 	if c.yield != nil {
 		c.yield()
 	}
-	c.q.d.release()
+	c.q.d.move(&c.counts, roomYielded)
 }
 
 // Done gives the chain back with n bytes of Out written, and interrupts the guest

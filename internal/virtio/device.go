@@ -14,6 +14,10 @@ import (
 // have yielded. Further chains wait in their ring.
 const maxServing = 64
 
+// maxYielded is how many calls that have yielded do not count: each is a thread
+// while it waits for the disk, and a process may have only so many.
+const maxYielded = 192
+
 // A Config says what a device is.
 type Config struct {
 	Name     string // for messages
@@ -40,8 +44,10 @@ type Device struct {
 	stopTime time.Duration
 	jobs     sync.WaitGroup // calls of Serve
 
-	mu      sync.Mutex // held for moments only
+	mu      sync.Mutex // held for moments only; guards the rest
 	serving int
+	yielded int
+	starved []bool // queues that have found no room
 }
 
 // NewDevice makes a device and serves conn, the vhost-user socket whose other
@@ -64,7 +70,7 @@ func newDevice(conn *net.UnixConn, c Config) *Device {
 	}
 	for i := range c.Queues {
 		q := newQueue(d, i)
-		d.queues = append(d.queues, q)
+		d.queues, d.starved = append(d.queues, q), append(d.starved, false)
 		m.Rings = append(m.Rings, &q.Ring)
 		m.Names = append(m.Names, c.Name+" "+strconv.Itoa(i))
 	}
@@ -91,26 +97,60 @@ func (d *Device) halted() {
 	}
 }
 
-// acquire makes room for one more call of Serve; false when there is none.
-func (d *Device) acquire() bool {
+// acquire makes room for one more call of Serve, for a chain of queue i; false
+// when there is none.
+func (d *Device) acquire(i int) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.serving == maxServing {
+		d.starved[i] = true
 		return false
 	}
 	d.serving++
 	return true
 }
 
-// release gives the room back, to who has found none. No ring is locked.
-func (d *Device) release() {
+// A room is what a call of Serve counts among.
+type room int
+
+const (
+	roomServing room = iota
+	roomYielded
+	roomNone
+)
+
+// move has a call count among others, if there is room. No ring is locked.
+func (d *Device) move(r *room, to room) {
 	d.mu.Lock()
-	full := d.serving == maxServing
-	d.serving--
+	from := *r
+	var starved []*queue
+	switch {
+	case from == roomNone, to == roomYielded && (from == to || d.yielded == maxYielded):
+		to = from
+	case from == roomYielded:
+		d.yielded--
+	default:
+		starved = d.free()
+	}
+	if to == roomYielded && from != to {
+		d.yielded++
+	}
+	*r = to
 	d.mu.Unlock()
-	if full {
-		for _, q := range d.queues {
-			q.Nudge()
+	for _, q := range starved {
+		q.Nudge()
+	}
+}
+
+// free gives room back, and returns the queues that have found none, for
+// [Ring.Nudge]. d.mu is held.
+func (d *Device) free() (starved []*queue) {
+	d.serving--
+	for i, s := range d.starved {
+		if s {
+			d.starved[i] = false
+			starved = append(starved, d.queues[i])
 		}
 	}
+	return starved
 }

@@ -33,8 +33,8 @@
 // and memory that QEMU opened read-only is never written. A malformed ring,
 // descriptor or message ends the device, which reports it by Err; so does memory
 // that faults because its file was cut. A driver has no more chains under way
-// than its rings have descriptors, none of more than 4 GiB or 2048 pieces, and
-// has 64 of them worked on at a time.
+// than its rings have descriptors, none of more than 4 GiB or 2048 pieces; 64 of
+// them are worked on at a time, and 192 more that have said that they take long.
 //
 // # Locks
 //

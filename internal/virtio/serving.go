@@ -62,20 +62,16 @@ func (l *leader) look() (first *Chain, more bool) {
 // take appends the chains that are there to to.
 func (q *queue) take(to []*Chain) (got []*Chain, more bool) {
 	got = to   // also what a fault leaves
-	rooms := 0 // that turn out not to be needed
-	defer func() {
-		for range rooms {
-			q.d.release()
-		}
-	}()
+	spare := roomNone // that turns out not to be needed
+	defer func() { q.d.move(&spare, roomNone) }()
 	q.Lock()
 	defer q.Leave(debug.SetPanicOnFault(true))
 	if !q.running {
 		return got, false
 	}
 	q.NeedNoKick()
-	for q.d.acquire() {
-		rooms = 1
+	for q.d.acquire(q.index) {
+		spare = roomServing
 		c, err := q.nextOrKick()
 		if c == nil {
 			if err != nil {
@@ -86,9 +82,9 @@ func (q *queue) take(to []*Chain) (got []*Chain, more bool) {
 		}
 		q.d.jobs.Add(1)
 		got = append(got, c)
-		rooms = 0
+		spare = roomNone
 	}
-	return got, len(got) > 0 // release nudges when there is room again
+	return got, len(got) > 0 // who leaves nudges when there is room again
 }
 
 // nextOrKick is next; when there is none the guest will kick.
@@ -105,7 +101,6 @@ func (q *queue) nextOrKick() (*Chain, error) {
 func (q *queue) serve(c *Chain) {
 	defer q.d.jobs.Done()
 	q.d.serve(q.index, c)
-	if !c.yielded.Swap(true) {
-		q.d.release()
-	}
+	c.yielded.Store(true)
+	q.d.move(&c.counts, roomNone)
 }

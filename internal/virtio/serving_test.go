@@ -162,6 +162,79 @@ func TestLimit(t *testing.T) {
 	})
 }
 
+// Those that have yielded are bounded, too, and then count as others do.
+func TestYieldLimit(t *testing.T) {
+	var running, most atomic.Int32
+	started, release := make(chan struct{}, 2000), make(chan struct{})
+	d, dr := boot(t, virtiotest.Config{Events: true, Indirect: true, Num: 512}, func(q int, c *Chain) {
+		c.Yield()
+		n := running.Add(1)
+		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+		}
+		started <- struct{}{}
+		<-release
+		running.Add(-1)
+		c.Done(0)
+	})
+	var all []*virtiotest.Request
+	for range 400 {
+		all = append(all, dr.Go(0, []byte("x"), 1), dr.Go(1, []byte("x"), 1))
+	}
+	for range maxServing + maxYielded {
+		within(t, started)
+	}
+	close(release)
+	for _, r := range all {
+		within(t, r.Done())
+	}
+	if n := most.Load(); n != maxServing+maxYielded {
+		t.Errorf("%d at a time, want %d", n, maxServing+maxYielded)
+	}
+	eventually(t, func() error {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if d.serving != 0 || d.yielded != 0 {
+			return errors.New("still serving")
+		}
+		return nil
+	})
+}
+
+// One call less than the limit keeps nobody looking at rings that are empty.
+func TestNearLimit(t *testing.T) {
+	started, release := make(chan struct{}, maxServing), make(chan struct{})
+	_, dr := boot(t, virtiotest.Config{Events: true, Indirect: true, Num: 256}, func(q int, c *Chain) {
+		if q == 1 {
+			started <- struct{}{}
+			<-release
+		}
+		echo(q, c)
+	})
+	var all []*virtiotest.Request
+	for range maxServing - 1 {
+		all = append(all, dr.Go(1, []byte("x"), 1))
+	}
+	for range all {
+		within(t, started)
+	}
+	const more = 100
+	for range more {
+		dr.Submit(0, []byte("x"), 1)
+	}
+	// Nobody reads it: what the driver has kicked, and what the device has.
+	var b [8]byte
+	if _, err := dr.Queue(1).Kick.Read(b[:]); err != nil {
+		t.Fatal(err)
+	}
+	if n := binary.LittleEndian.Uint64(b[:]); n > maxServing+10 {
+		t.Errorf("%d kicks of a ring that nobody uses, and where nobody waits for room", n)
+	}
+	close(release)
+	for _, r := range all {
+		within(t, r.Done())
+	}
+}
+
 // A driver whose ring is never empty does not keep QEMU's messages out.
 func TestBusyDriver(t *testing.T) {
 	d, dr := boot(t, virtiotest.Config{Events: true, Indirect: true}, echo)
