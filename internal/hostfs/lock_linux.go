@@ -113,8 +113,8 @@ func (t *Locks[O]) Drop(f *File, owner O) bool {
 }
 
 // Close is called before a file that locks were asked by is closed. It gives up
-// those of owners that have no other file, and reports whether there were any.
-func (t *Locks[O]) Close(f *File) bool {
+// those of owners that have no other file, and returns these.
+func (t *Locks[O]) Close(f *File) (ended []O) {
 	owners := t.files[f]
 	delete(t.files, f)
 	for _, o := range owners {
@@ -122,9 +122,10 @@ func (t *Locks[O]) Close(f *File) bool {
 		t.held--
 		if len(o.files) == 0 {
 			t.end(o)
+			ended = append(ended, o.key.owner)
 		}
 	}
-	return len(owners) > 0
+	return ended
 }
 
 // Sole returns the owners whose lock is of the whole file, and that asked by f

@@ -57,15 +57,17 @@ func TestLocks(t *testing.T) {
 	set("what the host has", a, "one", lock(unix.F_RDLCK, 100, 1), unix.EAGAIN)
 
 	// One of two files ends, then the other.
-	if !locks.Close(a) {
-		t.Error("a file had no locks")
+	if ended := locks.Close(a); len(ended) > 0 {
+		t.Errorf("the locks of %v have ended", ended)
 	}
 	want(t, "the host", try(lock(unix.F_RDLCK, 0, 1)), unix.EAGAIN)
-	locks.Close(b)
+	if ended := locks.Close(b); len(ended) == 0 {
+		t.Error("no locks have ended")
+	}
 	want(t, "the host after that", try(lock(unix.F_WRLCK, 0, 10)), nil)
 	want(t, "the host's unlock", try(lock(unix.F_UNLCK, 0, 0)), nil)
-	if locks.Close(b) {
-		t.Error("a file still had locks")
+	if ended := locks.Close(b); len(ended) > 0 {
+		t.Errorf("%v still had locks", ended)
 	}
 	// A part and all of it are given up.
 	set("all", a, "one", lock(unix.F_WRLCK, 0, 0), nil)

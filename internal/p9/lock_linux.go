@@ -151,7 +151,7 @@ func (c *conn) dropLocks(f *fid) {
 	}
 	c.locks.Lock()
 	defer c.locks.Unlock()
-	if c.locks.Close(f.file.File) {
+	if len(c.locks.Close(f.file.File)) > 0 {
 		c.s.unlocked.send()
 	}
 }

@@ -211,12 +211,8 @@ func (t *lockTable) release(file *hostfs.File, handle uint64) {
 		}
 		t.host.Lock()
 		defer t.host.Unlock()
-		if t.host.Close(file) {
-			for owner := range f.holders {
-				if !t.host.Has(file, owner) {
-					f.forget(owner)
-				}
-			}
+		for _, owner := range t.host.Close(file) {
+			f.forget(owner)
 		}
 		return nil
 	})
