@@ -63,7 +63,8 @@ type Server struct {
 	locks  lockTable
 	syncs  syncer
 
-	once sync.Once // guards closing
+	once     sync.Once      // guards closing
+	removals sync.WaitGroup // calls of Remove; grows under mu, while there is a share
 
 	mu         sync.Mutex // guards the rest
 	closed     bool
@@ -130,6 +131,7 @@ func (s *Server) Close() (err error) {
 		for _, sh := range all {
 			_ = s.Remove(sh.tree.Name) // not there any more if it was removed meanwhile
 		}
+		s.removals.Wait()
 		s.locks.answers.Wait()
 	})
 	return err
@@ -172,11 +174,13 @@ func (s *Server) Remove(name string) error {
 	var old remains
 	if sh != nil {
 		old = s.take(sh)
+		s.removals.Add(1)
 	}
 	s.mu.Unlock()
 	if sh == nil {
 		return fmt.Errorf("no share %q: %w", name, fs.ErrNotExist)
 	}
+	defer s.removals.Done()
 	sh.tree.End()
 	err := old.end()
 	sh.users.Wait()

@@ -5,8 +5,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -220,4 +222,41 @@ func TestNumbers(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(one, "d"), 0o755); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// Close waits for who removes a share meanwhile.
+func TestCloseWhileRemoving(t *testing.T) {
+	g := newGuest(t, Config{}, source(t, "f", ""))
+	u, err := g.s.use(g.walk("src", "f").node) // as a request does
+	if err != nil {
+		t.Fatal(err)
+	}
+	removed, closed := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(removed)
+		if err := g.s.Remove("src"); err != nil {
+			t.Error(err)
+		}
+	}()
+	<-u.file.Tree().Ended()
+	var released atomic.Bool
+	go func() {
+		defer close(closed)
+		g.s.Close()
+		if !released.Load() {
+			t.Error("Close did not wait for a request")
+		}
+	}()
+	for over := false; !over; runtime.Gosched() {
+		g.s.mu.Lock()
+		over = g.s.closed
+		g.s.mu.Unlock()
+	}
+	for range 1000 {
+		runtime.Gosched()
+	}
+	released.Store(true)
+	u.release()
+	<-closed
+	<-removed
 }
