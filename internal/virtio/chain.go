@@ -21,7 +21,7 @@ type Chain struct {
 	pinned bool    // it is a user of life, until Done
 
 	yielded atomic.Bool
-	counts  room // guarded by Device.mu
+	counts  room   // guarded by Device.mu
 	yield   func() // of who leads; nil for others
 	over    atomic.Bool
 	done    func(n int, err error) // without a ring

@@ -61,7 +61,7 @@ func (l *leader) look() (first *Chain, more bool) {
 
 // take appends the chains that are there to to.
 func (q *queue) take(to []*Chain) (got []*Chain, more bool) {
-	got = to   // also what a fault leaves
+	got = to          // also what a fault leaves
 	spare := roomNone // that turns out not to be needed
 	defer func() { q.d.move(&spare, roomNone) }()
 	q.Lock()
