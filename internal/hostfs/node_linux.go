@@ -25,10 +25,12 @@ type Node struct {
 }
 
 // An ID tells a file of the host from all others, also from one that has its
-// number later, if the file system knows when files came to be.
+// number later, if the file system knows when files came to be. One of another
+// kind it tells in any case: what a node is was looked at once.
 type ID struct {
 	Dev, Ino uint64
-	Btime    int64 // in nanoseconds since 1970, zero if it is not known
+	Btime    int64  // in nanoseconds since 1970, zero if it is not known
+	Kind     uint32 // the S_IFMT bits of its mode, which never change
 }
 
 // newNode takes over fd, also when it fails.
@@ -38,7 +40,7 @@ func newNode(t *Tree, fd int) (*Node, unix.Stat_t, error) {
 		t.files.drop(fd)
 		return nil, st, err
 	}
-	n := &Node{tree: t, id: id, kind: st.Mode & unix.S_IFMT, fd: fd}
+	n := &Node{tree: t, id: id, kind: id.Kind, fd: fd}
 	n.refs.Store(1)
 	return n, st, nil
 }

@@ -106,6 +106,25 @@ func TestRelease(t *testing.T) {
 	want(t, "no descriptor left", f.Reacquire(d, "f2"), unix.ENFILE)
 }
 
+// On a file system that does not say when files came to be, what has the number
+// of another file later is at least not taken for it if it is of another kind: a
+// FIFO that is opened as if it were a regular file would keep the server waiting.
+func TestReacquireKind(t *testing.T) {
+	dir := t.TempDir()
+	p := put(t, dir, "f", "text")
+	tree := open(t, Share{Path: dir})
+	f := at(t, tree, "f")
+	if !f.Release() {
+		t.Fatal("the descriptor was not given up")
+	}
+	if err := errors.Join(os.Remove(p), unix.Mkfifo(p, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	fifo := at(t, tree, "f").ID()
+	f.id.Ino, f.id.Btime = fifo.Ino, fifo.Btime // as if it were so
+	want(t, "a FIFO with the number of a file", f.Reacquire(tree.Root(), "f"), unix.ESTALE)
+}
+
 // Some use a node while others give its descriptor up, get it back, and move
 // the file away: who has it has that file and no other.
 func TestReleaseRace(t *testing.T) {

@@ -27,7 +27,7 @@ func identifyAt(folder int, name string, flags int) (id ID, st unix.Stat_t, err 
 	}{{&st.Atim, x.Atime}, {&st.Mtim, x.Mtime}, {&st.Ctim, x.Ctime}} {
 		*t.to = unix.Timespec{Sec: t.from.Sec, Nsec: int64(t.from.Nsec)}
 	}
-	id = ID{Dev: st.Dev, Ino: st.Ino}
+	id = ID{Dev: st.Dev, Ino: st.Ino, Kind: st.Mode & unix.S_IFMT}
 	if x.Mask&unix.STATX_BTIME != 0 {
 		id.Btime = x.Btime.Sec*1e9 + int64(x.Btime.Nsec)
 	}
