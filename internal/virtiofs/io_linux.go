@@ -21,6 +21,8 @@ func (r *request) read() error {
 	if off > math.MaxInt64 || size > maxData || int(size) > r.c.Out.Len()-outHeaderSize {
 		return unix.EINVAL
 	}
+	r.head, r.cut = r.c.Out.Cut(outHeaderSize), true
+	to := r.c.Out.Slice(int(size)) // waits while the VM is paused: with no file in use
 	h, err := r.s.handle(fh, r.node)
 	if err != nil {
 		return err
@@ -29,9 +31,7 @@ func (r *request) read() error {
 	if h.file.Node().IsDir() {
 		return unix.EISDIR
 	}
-	head := r.c.Out.Cut(outHeaderSize)
-	n, err := h.file.ReadV(r.c.Out.Slice(int(size)), int64(off))
-	r.head, r.cut = head, true
+	n, err := h.file.ReadV(to, int64(off))
 	if err != nil {
 		return err
 	}
@@ -50,6 +50,7 @@ func (r *request) write() error {
 	if off > math.MaxInt64 || size > maxData || int(size) != r.c.In.Len() {
 		return unix.EINVAL
 	}
+	from := r.c.In.Slice(int(size)) // as READ does
 	h, err := r.s.handle(fh, r.node)
 	if err != nil {
 		return err
@@ -62,7 +63,7 @@ func (r *request) write() error {
 	if flags&unix.O_APPEND != 0 && how&writeCache == 0 {
 		host |= hostfs.AtEnd
 	}
-	n, err := h.file.WriteV(r.c.In.Slice(int(size)), int64(off), host)
+	n, err := h.file.WriteV(from, int64(off), host)
 	if err != nil {
 		return err
 	}

@@ -7,10 +7,12 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/byrevm/byre/internal/hostfs"
+	"github.com/byrevm/byre/internal/virtio/virtiotest"
 )
 
 // TestRing moves as much as a request can between a file and the guest's memory,
@@ -97,5 +99,40 @@ func TestCloseUnderWay(t *testing.T) {
 	}
 	if err := g.s.Remove("s"); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
+	}
+}
+
+// TestRemoveWhilePaused removes a share while the VM is paused: requests that
+// wait for the guest's memory use no share.
+func TestRemoveWhilePaused(t *testing.T) {
+	sh := source(t, "f", "text")
+	g := newRingGuest(t, sh)
+	for range 300 {
+		share := g.ask(opLookup, rootID, sh.Name).entry().node
+		f := g.ask(opLookup, share, "f").entry().node
+		fh := g.ask(opOpen, f, uint32(unix.O_RDWR), uint32(0)).u64()
+		var all []*virtiotest.Request
+		for range 16 {
+			all = append(all, g.d.Go(1, g.message(opRead, f, readIn(fh, 0, 8)), outHeaderSize+8),
+				g.d.Go(1, g.message(opWrite, f, writeIn(fh, 0, "text", 0, 0)), outHeaderSize+8))
+		}
+		base := g.d.Queue(1).Stop()
+		removed := make(chan error, 1)
+		go func() { removed <- g.s.Remove(sh.Name) }()
+		select {
+		case err := <-removed:
+			if err != nil {
+				t.Fatal(err)
+			}
+		case <-time.After(time.Minute):
+			t.Fatal("the share is in use while the VM is paused")
+		}
+		if err := g.s.Add(sh); err != nil {
+			t.Fatal(err)
+		}
+		g.d.Queue(1).Resume(base)
+		for _, r := range all {
+			<-r.Done()
+		}
 	}
 }
