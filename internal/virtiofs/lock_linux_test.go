@@ -3,6 +3,7 @@ package virtiofs
 import (
 	"math"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -277,5 +278,42 @@ func TestLockLimits(t *testing.T) {
 	g.close(node, fh[0])
 	if n := g.s.locks.spans.Load(); n != 0 || len(g.s.locks.files) > 0 {
 		t.Errorf("%d parts of %d files are left", n, len(g.s.locks.files))
+	}
+}
+
+// TestFlushWhileLocking has a process close the file while it locks it by another
+// handle: both know of the lock afterwards, the server and the host, or neither.
+func TestFlushWhileLocking(t *testing.T) {
+	g, node, fh, _ := lockedFile(t, 2)
+	locks := &g.s.locks
+	key := ownerKey{node, 1}
+	for range 100 {
+		// The host has a description of the process, who has no lock.
+		wantErr(t, "lock", g.setlk(node, lockArgs(fh[0], 1, 0, 2, wr)), nil)
+		wantErr(t, "unlock", g.setlk(node, lockArgs(fh[0], 1, 0, 2, un)), nil)
+		locks.host.Lock()
+		flushed := make(chan struct{})
+		go func() {
+			defer close(flushed)
+			g.flush(node, fh[0], 1)
+		}()
+		for range 100 {
+			runtime.Gosched() // so that it waits
+		}
+		locks.host.Unlock()
+		wantErr(t, "lock meanwhile", g.setlk(node, lockArgs(fh[1], 1, 0, 2, wr)), nil)
+		<-flushed
+		h, err := g.s.handle(fh[1], node)
+		if err != nil {
+			t.Fatal(err)
+		}
+		locks.host.Lock()
+		host := locks.host.Has(h.file, key)
+		locks.host.Unlock()
+		h.release()
+		if guest := locks.spans.Load() > 0; guest && !host {
+			t.Fatal("the guest has a lock that the host does not have")
+		}
+		g.flush(node, fh[1], 1)
 	}
 }

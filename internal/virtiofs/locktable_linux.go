@@ -170,19 +170,21 @@ func (t *lockTable) get(c *lockCall) (l span, pid uint32, found bool, err error)
 // flush gives up all that an owner has of a file, as a process does that closes
 // it.
 func (t *lockTable) flush(file *hostfs.File, owner ownerKey) {
-	drop := func() {
-		t.host.Lock()
-		defer t.host.Unlock()
-		t.host.Drop(file, owner)
-	}
 	f := t.enter(file, false)
 	if f == nil {
-		drop() // a description is kept when the last part was unlocked
-		return
+		t.host.Lock()
+		known := t.host.Has(file, owner) // a description is kept when the last part was unlocked
+		t.host.Unlock()
+		if !known {
+			return
+		}
+		f = t.enter(file, true) // as the owner may lock meanwhile
 	}
 	defer t.leave(f)
 	_ = t.with(f, func() error {
-		drop()
+		t.host.Lock()
+		defer t.host.Unlock()
+		t.host.Drop(file, owner)
 		f.forget(owner)
 		return nil
 	})
