@@ -57,6 +57,13 @@ func TestRaces(t *testing.T) {
 	close(stop)
 	wg.Wait()
 	g.counts()
+	g.init() // the next driver finds nothing of the last
+	if n, open := g.counts(); n != 1 || open != 1 || len(g.s.handles) > 0 {
+		t.Errorf("%d nodes, %d of them open, and %d handles are left", n, open, len(g.s.handles))
+	}
+	if n := g.s.locks.spans.Load(); n != 0 || len(g.s.locks.files) > 0 {
+		t.Errorf("%d locks of %d files are left", n, len(g.s.locks.files))
+	}
 	if err := g.s.Remove("leave"); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
 	}
