@@ -2,6 +2,7 @@ package hostfs
 
 import (
 	"errors"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -12,21 +13,26 @@ import (
 type Files struct {
 	max  int64
 	held atomic.Int64
+	of   *Files // counts them too, unless it is nil
 }
 
 // NewFiles returns a count of at most limit descriptors. Zero stands for half
-// of what the process may open now, 131072 at most.
+// of what the process may open, 131072 at most; all counts of that kind together
+// have three quarters, so that the process itself never runs out of them.
 func NewFiles(limit int) *Files {
-	f := &Files{max: int64(limit)}
-	if limit <= 0 {
-		f.max = 1 << 17
-		var r unix.Rlimit
-		if unix.Getrlimit(unix.RLIMIT_NOFILE, &r) == nil {
-			f.max = int64(min(uint64(f.max), max(r.Cur/2, 1)))
-		}
+	if limit > 0 {
+		return &Files{max: int64(limit)}
 	}
-	return f
+	all := process()
+	return &Files{max: min(1<<17, max(all.max/3*2, 1)), of: all}
 }
+
+// process counts what all guests of this process have.
+var process = sync.OnceValue(func() *Files {
+	r := unix.Rlimit{Cur: 1 << 20}
+	_ = unix.Getrlimit(unix.RLIMIT_NOFILE, &r) // it fails for no process and this kind
+	return &Files{max: int64(min(r.Cur, 1<<30) / 4 * 3)}
+})
 
 // Max returns how many descriptors there may be.
 func (f *Files) Max() int { return int(f.max) }
@@ -36,16 +42,31 @@ func (f *Files) Held() int { return int(f.held.Load()) }
 
 // take counts the descriptor that open returns.
 func (f *Files) take(open func() (int, error)) (int, error) {
-	if f.held.Add(1) > f.max {
-		f.held.Add(-1)
+	if !f.count() {
 		return -1, unix.ENFILE
 	}
 	fd, err := retry(open)
 	if err != nil {
-		f.held.Add(-1)
+		f.uncount()
 		return -1, err
 	}
 	return fd, nil
+}
+
+// count counts one more, unless there are too many.
+func (f *Files) count() bool {
+	if f.held.Add(1) <= f.max && (f.of == nil || f.of.count()) {
+		return true
+	}
+	f.held.Add(-1)
+	return false
+}
+
+func (f *Files) uncount() {
+	f.held.Add(-1)
+	if f.of != nil {
+		f.of.uncount()
+	}
 }
 
 // drop closes a descriptor that nothing was written to.
@@ -54,7 +75,7 @@ func (f *Files) drop(fd int) { _ = f.close(fd) }
 // close closes a descriptor. The file system can have news of what was
 // written.
 func (f *Files) close(fd int) error {
-	f.held.Add(-1)
+	f.uncount()
 	return unix.Close(fd)
 }
 

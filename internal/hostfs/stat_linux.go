@@ -10,7 +10,7 @@ func identify(fd int) (ID, unix.Stat_t, error) { return identifyAt(fd, "", unix.
 func identifyAt(folder int, name string, flags int) (id ID, st unix.Stat_t, err error) {
 	var x unix.Statx_t
 	err = again(func() error {
-		return unix.Statx(folder, name, flags, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &x)
+		return unix.Statx(folder, name, flags|unix.AT_NO_AUTOMOUNT, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &x)
 	})
 	if err != nil {
 		return id, st, err
