@@ -1,6 +1,7 @@
 package hostfs
 
 import (
+	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -67,11 +68,10 @@ func (n *Node) Reacquire(parent *Node, name string) error {
 		return unix.EXDEV
 	}
 	fd, err := parent.beneath(name)
-	switch err {
-	case nil:
-	case unix.ENOENT, unix.ENOTDIR:
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
 		return unix.ESTALE
-	default:
+	}
+	if err != nil {
 		return err
 	}
 	id, _, err := identify(fd)

@@ -167,7 +167,7 @@ func (g *guest) must(b []byte, err error) *decoder {
 
 func wantErr(t testing.TB, what string, err, want error) {
 	t.Helper()
-	if err != want { //nolint:errorlint // numbers of the wire
+	if err != want {
 		t.Errorf("%s: got %v, want %v", what, err, want)
 	}
 }

@@ -325,7 +325,7 @@ func TestReadOnly(t *testing.T) {
 		{"COPY_FILE_RANGE", opCopyFileRange, a.node, ints(fh, uint64(0), a.node, fh, uint64(8), uint64(2), uint64(0)), unix.EBADF},
 	} {
 		_, err := g.call(tt.op, tt.node, tt.args)
-		if err != tt.want && err != unix.EROFS { //nolint:errorlint // numbers of the wire
+		if err != tt.want && err != unix.EROFS {
 			t.Errorf("%s: got %v, want %v", tt.name, err, tt.want)
 		}
 	}
